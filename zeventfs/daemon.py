@@ -1,0 +1,193 @@
+"""The daemon: puts a mount together from its parts, serves it, and clears up after it.
+
+The runtime directory holds what the next daemon would need if this one were killed: the journal's
+segments and the table of open files. It is locked through its `pid` file while a daemon lives.
+"""
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from secrets import token_hex
+
+import trio
+
+from zeventfs.bell import Bell
+from zeventfs.config import Config
+from zeventfs.errors import Invalid, MountFailed
+from zeventfs.event import Event
+from zeventfs.fuse.handles import HandleTable
+from zeventfs.fuse.operations import Operations, Ownership
+from zeventfs.fuse.requests import pyfuse3
+from zeventfs.fuse.session import MOST_WAITING, longest_wait_s, mount, serve
+from zeventfs.fuse.waits import Waits
+from zeventfs.journal.journal import Journal, Limits
+from zeventfs.journal.store import Store
+from zeventfs.nodes.base import Directory
+from zeventfs.nodes.events import EventsDirectory
+from zeventfs.nodes.tree import simulator_directory, tree
+from zeventfs.nvlist import Type, decode
+from zeventfs.render import Renderer
+from zeventfs.simulator.inject import events as injected
+from zeventfs.simulator.story import tell
+from zeventfs.simulator.zfs import ZfsDevice
+from zeventfs.sources.replay import ReplayDevice
+from zeventfs.sources.zfs import ZfsSource
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+_VERSION = "2.1.11"  # of the module whose events were recorded; the simulator's are like them
+_AT_ONCE = 32  # events posted before others get a turn
+
+
+def run(config: Config, ready: Callable[[], None]) -> None:
+    """Mount as *config* says and serve until the mount is over; call *ready* once it answers.
+
+    Raises MountFailed, with a sentence, when there was nothing to serve.
+    """
+    with _runtime(config.runtime) as runtime:
+        trio.run(_Daemon(config, runtime).serve, ready)
+
+
+@contextmanager
+def _runtime(path: Path) -> Iterator[Path]:
+    """The mount's runtime directory, this daemon's alone; it is gone after an orderly end."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise MountFailed(f"can't use {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise MountFailed(f"a zeventfs lives in {path} already") from error
+        os.ftruncate(lock, 0)
+        os.write(lock, b"%d\n" % os.getpid())
+        yield path
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(lock)
+
+
+class _Daemon:
+    """The parts of one mount, and how they are joined."""
+
+    def __init__(self, config: Config, runtime: Path) -> None:
+        self._config = config
+        self._arrival = Bell()
+        store = Store(runtime)
+        epoch = store.recovered[-1].identity.epoch if store.recovered else token_hex(8)
+        renderer = Renderer(epoch, _VERSION)
+        self._renderer = renderer
+        limits = Limits(config.retain, config.segment)
+        self._journal = Journal(epoch, renderer, limits, time.time_ns, store)
+        self._journal.subscribe(self._arrival.ring)
+        if store.recovered:
+            log.info("epoch %s goes on at seq %d", epoch, self._journal.current.lines.next_seq)
+        self._simulated: ZfsDevice | None = None
+        self._sources: list[ZfsSource] = []
+        self._replays: list[ReplayDevice] = []
+        for source in config.sources:
+            self._add_source(source)
+        self._waits = Waits(MOST_WAITING, longest_wait_s())
+        self._operations = Operations(
+            self._tree(),
+            Ownership(config.uid, config.gid, config.mode),
+            HandleTable(runtime / "handles"),
+            self._waits,
+            lambda: (config.retain, self._journal.kept),
+        )
+
+    def _add_source(self, source: str) -> None:
+        kind, _, place = source.partition(":")
+        device: ZfsDevice | ReplayDevice
+        if kind == "replay":
+            device = ReplayDevice(Path(place), self._config.replay_rate)
+            self._replays.append(device)
+        else:
+            device = self._simulated = ZfsDevice(time.time_ns)
+        self._sources.append(ZfsSource(source, device, self._journal.append))
+
+    def _tree(self) -> Directory:
+        events = EventsDirectory(
+            self._journal,
+            self._arrival,
+            time.time_ns,
+            lambda packed: self._renderer.text(decode(packed)),
+            self._clear,
+        )
+        others: dict[str, Directory] = {}
+        if self._simulated is not None:
+            others["simulator"] = simulator_directory(self._inject, time.time_ns)
+        return tree(events, others, time.time_ns)
+
+    def _clear(self) -> None:
+        for source in self._sources:
+            source.clear()
+        self._journal.clear()
+
+    async def _inject(self, written: bytes) -> None:
+        """Post what was written, all of it or nothing; it is in the journal when this returns."""
+        assert self._simulated is not None
+        parsed = []
+        for each in injected(written):
+            parsed.append(each)
+            if len(parsed) % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+        for count, (name, pairs) in enumerate(parsed, 1):
+            self._simulated.post(name, pairs)
+            if count % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Mount, and live until the mount is over."""
+        config = self._config
+        options = {name for name in ("allow_other", "ro") if getattr(config, name)}
+        mount(self._operations, config.mountpoint, options)
+        try:
+            async with trio.open_nursery() as nursery:
+                if self._simulated is not None and config.sim_rate:
+                    nursery.start_soon(self._simulate, self._simulated)
+                for replay in self._replays:
+                    nursery.start_soon(self._replay, replay)
+                await serve(self._operations, [self._arrival], config.mountpoint, ready)
+                nursery.cancel_scope.cancel()
+        finally:
+            pyfuse3.close(unmount=False)
+
+    async def _simulate(self, device: ZfsDevice) -> None:
+        """Tell the simulator's story, one event after the other, at sim.rate."""
+        pause = 1 / self._config.sim_rate
+        due = trio.current_time()
+        for name, pairs in tell(self._config.sim_seed, time.time_ns):
+            device.post(name, pairs)
+            due += pause
+            await trio.sleep_until(due)
+
+    async def _replay(self, device: ReplayDevice) -> None:
+        """Play a recording; its end is an event, and readers wait on."""
+        reason = "end of the recording"
+        try:
+            for count, pause in enumerate(device.play(), 1):
+                if pause:
+                    await trio.sleep(pause)
+                elif count % _AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
+        except (Invalid, OSError) as error:
+            reason = str(error)
+            log.warning("replay of %s ended: %s", device.path, error)
+        self._journal.append(
+            Event.make(
+                "zfs",
+                "zeventfs.source.end",
+                time.time_ns(),
+                [("replay", Type.STRING, str(device.path)), ("reason", Type.STRING, reason)],
+            )
+        )

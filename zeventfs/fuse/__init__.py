@@ -1,0 +1,1 @@
+"""The tree on the kernel's FUSE."""

@@ -1,0 +1,235 @@
+"""The queue: every event of the mount, from every source, in the order in which it came.
+
+Invariants: seqs have no holes; a byte that was shown at a position stays there; whole segments
+are evicted, the oldest first, as soon as more than *retain* bytes are kept. The journal knows no
+source, no file and no clock of its own. It is used from one thread.
+
+A clear begins a new segment. What was there before it is out of every stream's reach, and stays
+for the readers of rotated logs until it is evicted like anything else.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from zeventfs.event import Event
+from zeventfs.journal.rendition import Losses, Rendition
+from zeventfs.journal.segment import Identity, Segment
+from zeventfs.journal.store import Store
+from zeventfs.journal.text import TextRendition
+from zeventfs.nvlist import Type
+
+__all__ = ["GAP", "Encoder", "Journal", "JournalStatistics", "Limits", "gap_event"]
+
+GAP = "zeventfs.gap"
+
+
+class Encoder(Protocol):
+    """What the journal needs of a renderer."""
+
+    def json_line(self, event: Event, seq: int | None) -> bytes:
+        """*event* as one JSON line; without *seq*, of a reader's own."""
+        ...
+
+
+class Limits(NamedTuple):
+    """Bytes of events to keep, in both their forms; bytes of JSON lines in a segment."""
+
+    retain: int
+    segment: int
+
+
+class JournalStatistics(NamedTuple):
+    """How things stand: the events that a new reader would get, and the bytes of their lines.
+
+    `first_seq` is `last_seq` + 1 when nothing is queued; `kept` is what counts against retain=.
+    """
+
+    queued: int
+    bytes: int
+    first_seq: int
+    last_seq: int
+    kept: int
+    segments: int
+    in_memory: int
+
+
+def gap_event(first_seq: int, last_seq: int, cause: str, time_ns: int) -> Event:
+    """A reader's own gap: it has lost the events *first_seq* to *last_seq*."""
+    return Event.make(
+        "zeventfs",
+        GAP,
+        time_ns,
+        (
+            ("dropped", Type.UINT64, last_seq - first_seq + 1),
+            ("first_seq", Type.UINT64, first_seq),
+            ("last_seq", Type.UINT64, last_seq),
+            ("cause", Type.STRING, cause),
+        ),
+    )
+
+
+class Journal:
+    """The events kept, within *limits*, in segments from *store* (in memory without one).
+
+    Begins with the segments that the store has recovered, which must be of *epoch*.
+    """
+
+    def __init__(
+        self,
+        epoch: str,
+        encoder: Encoder,
+        limits: Limits,
+        clock_ns: Callable[[], int],
+        store: Store | None = None,
+    ) -> None:
+        self.epoch = epoch
+        self.losses = Losses()
+        self.limits = limits
+        self._clock_ns = clock_ns
+        self._encoder = encoder
+        self._store = store or Store(None)
+        self._arrivals: list[Callable[[], None]] = []
+        self._held: list[Segment] = []  # evicted, but open somewhere
+        self.segments = self._store.recovered or [self._first_segment()]
+        self.lines = Rendition(self.segments[0].lines, self._encode_gap, self.losses)
+        self._text: TextRendition | None = None
+        self._recover_renditions()
+        self.kept = sum(each.used for each in self.segments)
+
+    def _first_segment(self) -> Segment:
+        segment = self._store.create(Identity(self.epoch, 1, 1, 0), self.limits.segment)
+        segment.mtime_ns = self._clock_ns()
+        return segment
+
+    def _recover_renditions(self) -> None:
+        for segment in self.segments[1:]:
+            self.lines.add(segment.lines)
+        for segment in self.segments:
+            if segment.after_clear:
+                self.lines.clear_before(segment.lines)
+        for segment in self.segments[:-1]:
+            segment.seal()
+
+    def _encode_gap(self, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+        return self._encoder.json_line(gap_event(first_seq, last_seq, cause, time_ns), None)
+
+    @property
+    def current(self) -> Segment:
+        """The segment that grows."""
+        return self.segments[-1]
+
+    def subscribe(self, arrived: Callable[[], None]) -> None:
+        """Have *arrived* called after each event."""
+        self._arrivals.append(arrived)
+
+    def append(self, event: Event) -> int:
+        """Take in one event; return its seq."""
+        seq = self.segments[-1].lines.next_seq
+        line = self._encoder.json_line(event, seq)
+        packed = event.packed
+        self._with_room(line, packed).append(line, packed, self._clock_ns())
+        if event.name == GAP:
+            self.losses.count("source", event.payload.get("dropped", 0))
+        self.kept += len(line) + len(packed) + 4
+        if self.kept > self.limits.retain:
+            self._evict()
+        for arrived in self._arrivals:
+            arrived()
+        return seq
+
+    def clear(self) -> None:
+        """Put all events out of the streams' reach, and go on in a new segment."""
+        if self.current.used:
+            self._rotate(self._store.create, self.limits.segment)
+        self.current.mark_cleared()
+        self.lines.clear_before(self.current.lines)
+        if self._text is not None:
+            self._text.clear_before_current()
+
+    def text(self, encode: Callable[[bytes], bytes]) -> TextRendition:
+        """The rendition as text, *encode* giving that of a packed nvlist; begun when first asked.
+
+        Its positions count from the oldest segment kept at that moment.
+        """
+        if self._text is None:
+            self._text = TextRendition(self.segments, encode, self.losses)
+            if self.lines.floor.position > self.segments[0].lines.base:
+                self._text.clear_before_current()
+        return self._text
+
+    def hold(self, segment: Segment) -> None:
+        """Keep *segment* for one more open log, even when it is evicted (within limits)."""
+        segment.holders += 1
+
+    def release(self, segment: Segment) -> None:
+        """Undo one `hold`."""
+        segment.holders -= 1
+        if not segment.holders and segment in self._held:
+            self._held.remove(segment)
+            segment.drop()
+
+    def statistics(self) -> JournalStatistics:
+        """How things stand now."""
+        oldest = self.lines.oldest
+        last_seq = self.current.lines.next_seq - 1
+        return JournalStatistics(
+            queued=last_seq - oldest.seq + 1,
+            bytes=self.lines.end - oldest.position,
+            first_seq=oldest.seq,
+            last_seq=last_seq,
+            kept=self.kept,
+            segments=len(self.segments),
+            in_memory=sum(each.in_memory for each in self.segments),
+        )
+
+    def _with_room(self, line: bytes, packed: bytes) -> Segment:
+        """The segment that takes the next event: the current one, else a new one.
+
+        A file system that is full costs the event nothing but its file.
+        """
+        size = max(self.limits.segment, len(line), len(packed) + 4)
+        for create in (self._store.create, self._store.create_in_memory):
+            try:
+                if self.segments[-1].room_for(line, packed):
+                    return self.segments[-1]
+            except OSError as error:
+                self._store.say_full(error)
+            self._rotate(create, size)
+        return self.segments[-1]
+
+    def _rotate(self, create: Callable[[Identity, int], Segment], size: int) -> None:
+        """Go on in a new segment for *size* bytes of lines; an empty one is replaced."""
+        old = self.segments[-1]
+        lines = old.lines
+        serial = old.identity.serial + 1
+        new = create(Identity(self.epoch, serial, lines.next_seq, lines.end), size)
+        new.mtime_ns = self._clock_ns()
+        if old.used:
+            old.seal()
+            self.segments.append(new)
+            self.lines.add(new.lines)
+            if self._text is not None:
+                self._text.add_segment(new)
+            return
+        if old.after_clear:
+            new.mark_cleared()
+        old.discard()
+        self.segments[-1] = new
+        self.lines.replace_last(new.lines)
+        if self._text is not None:
+            self._text.replace_segment(old, new)
+
+    def _evict(self) -> None:
+        """Let the oldest segments go until no more than retain bytes are kept."""
+        while self.kept > self.limits.retain and len(self.segments) > 1:
+            segment = self.segments.pop(0)
+            self.kept -= segment.used
+            self.lines.evict()
+            if self._text is not None:
+                self._text.evict_segment(segment)
+            if segment.holders:
+                self._held.append(segment)
+            else:
+                segment.drop()
+        while sum(each.used for each in self._held) > self.limits.retain:
+            self._held.pop(0).drop()

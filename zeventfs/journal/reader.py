@@ -1,0 +1,194 @@
+"""One open stream: which bytes an offset means to its reader, and what it has missed.
+
+Theory of operation. A reader names file offsets; the journal knows positions, which begin where
+its epoch did. The difference is the reader's *skew*. It is chosen at open, so that offset 0 is the
+oldest event then kept, and it changes only at a seek (to 0: an offset is then a position) and at a
+gap (the gap's own bytes take up offsets that no position stands behind).
+
+What is a seek? A reader like bash's `read` takes a block, then steps back to the end of the line
+that it wanted. So an offset within the last answer, both its ends included, continues it, and any
+other is a seek.
+
+A position that is no longer kept is a *gap*: one event of this reader's own, in an answer of its
+own, after which the reader stands at the oldest event kept. For every reader, the events that it
+read and the events in its own gaps add up to the events posted since it began.
+
+Between calls a reader is the numbers in `Reader.state()`, which fit a fixed record; only what
+helps to be exact in rare cases (the rest of a torn line, the line ends of what was evicted) is
+kept beside them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from zeventfs.journal.column import Column
+from zeventfs.journal.rendition import Mark, Rendition
+
+__all__ = ["CAUSES", "Gap", "Reader", "ReaderState"]
+
+CAUSES = ("", "evicted", "cleared")  # by their number in a record
+
+
+class Gap(NamedTuple):
+    """A reader's own gap: the offset at which its bytes begin, what was lost, why, and when."""
+
+    start: int
+    first_seq: int
+    last_seq: int
+    cause: str
+    time_ns: int
+
+
+class ReaderState(NamedTuple):
+    """What a reader is between two reads; `seq` is due at offset `end`."""
+
+    skew: int
+    start: int
+    end: int
+    seq: int
+    gap: Gap | None
+
+
+class Reader:
+    """A cursor over *rendition*, beginning at the oldest event kept now.
+
+    *clock_ns* gives the time that a gap is stamped with, in ns since 1970.
+    """
+
+    __slots__ = (
+        "_clock_ns",
+        "_columns",
+        "_gap_bytes",
+        "_rest",
+        "_sought",
+        "end",
+        "gap",
+        "rendition",
+        "seq",
+        "skew",
+        "start",
+    )
+
+    def __init__(self, rendition: Rendition, clock_ns: Callable[[], int]) -> None:
+        self._clock_ns = clock_ns
+        oldest = rendition.oldest
+        self.rendition = rendition
+        self.skew = oldest.position
+        self.start = 0
+        self.end = 0
+        self.seq = oldest.seq
+        self.gap: Gap | None = None
+        self._gap_bytes = b""
+        self._rest = b""
+        self._columns: Sequence[Column] = ()
+        self._sought: int | None = None
+
+    def state(self) -> ReaderState:
+        """The numbers from which `restore` makes this reader again."""
+        return ReaderState(self.skew, self.start, self.end, self.seq, self.gap)
+
+    def restore(self, state: ReaderState) -> None:
+        """Stand where another reader of the same epoch stood."""
+        self.skew, self.start, self.end, self.seq, self.gap = state
+        if self.gap is not None:
+            self._gap_bytes = self._encode(self.gap)
+
+    def ready(self) -> bool:
+        """Whether a read at the end of the last one, or at the end sought since, gets something."""
+        if self._sought is not None:
+            return self._sought < self.rendition.end
+        return bool(
+            self._rest
+            or self.end + self.skew < self.rendition.end
+            or (self.gap is not None and self.end < self.gap.start + len(self._gap_bytes))
+        )
+
+    def seek_to_end(self) -> None:
+        """Note that lseek(SEEK_END) was called: until the next read, `ready` answers for there."""
+        self._sought = self.rendition.end
+
+    def read(self, offset: int, size: int) -> memoryview | bytes | None:
+        """What a read of *size* > 0 bytes at *offset* gets; None when nothing is there yet.
+
+        Nothing changes when the answer is None, but for a seek.
+        """
+        self._sought = None
+        if not self.start <= offset <= self.end:
+            self._seek(offset)
+        elif self.gap is not None and offset < self.gap.start + len(self._gap_bytes):
+            return self._answer_gap(self.gap, offset, size)
+        elif offset == self.end and self._rest:
+            return self._answer_rest(offset, size)
+        rendition = self.rendition
+        position = offset + self.skew
+        if position >= rendition.end:
+            return None
+        if position < rendition.oldest.position:
+            return self._fall_into_gap(offset, size)
+        buffer, self.seq, self._rest, self._columns = rendition.cut(position, size)
+        self.start = offset
+        self.end = offset + len(buffer)
+        self.gap = None
+        return buffer
+
+    def _seek(self, offset: int) -> None:
+        rendition = self.rendition
+        oldest = rendition.oldest
+        position = min(max(offset, oldest.position), rendition.end)
+        self.skew = position - offset
+        self.start = self.end = offset
+        self.seq = rendition.seq_at(position) if position > oldest.position else oldest.seq
+        self.gap = None
+        self._rest = b""
+        self._columns = ()
+
+    def _answer_rest(self, offset: int, size: int) -> bytes:
+        """The next part of an event for which the reader's buffer is too small."""
+        answer, self._rest = self._rest[:size], self._rest[size:]
+        self.start = offset
+        self.end = offset + len(answer)
+        return answer
+
+    def _answer_gap(self, gap: Gap, offset: int, size: int) -> bytes:
+        begin = offset - gap.start
+        answer = self._gap_bytes[begin : begin + size]
+        self.start = offset
+        self.end = offset + len(answer)
+        return answer
+
+    def _fall_into_gap(self, offset: int, size: int) -> bytes:
+        """Count what is lost at *offset*, and go on behind it."""
+        position = offset + self.skew
+        floor = self.rendition.floor
+        target, cause = (
+            (floor, "cleared") if position < floor.position else (self.rendition.oldest, "evicted")
+        )
+        self.gap = Gap(offset, self._seq_lost_at(offset), target.seq - 1, cause, self._clock_ns())
+        self._gap_bytes = self._encode(self.gap)
+        self.rendition.losses.count(cause, self.gap.last_seq - self.gap.first_seq + 1)
+        self._stand_behind_gap(target)
+        return self._answer_gap(self.gap, offset, size)
+
+    def _stand_behind_gap(self, target: Mark) -> None:
+        assert self.gap is not None
+        self.skew = target.position - (self.gap.start + len(self._gap_bytes))
+        self.seq = target.seq
+        self._rest = b""
+        self._columns = ()
+
+    def _seq_lost_at(self, offset: int) -> int:
+        """The seq due at *offset*, although its bytes are gone.
+
+        At the end of the last answer it is known. Before that it follows from the ends of the
+        answer's columns, which outlive their bytes.
+        """
+        if offset == self.end:
+            return self.seq
+        position = offset + self.skew
+        for column in reversed(self._columns):
+            if column.base <= position:
+                return column.seq_at(position)
+        return self.seq
+
+    def _encode(self, gap: Gap) -> bytes:
+        return self.rendition.encode_gap(gap.first_seq, gap.last_seq, gap.cause, gap.time_ns)

@@ -1,0 +1,127 @@
+"""The journal as text, rendered from the kept nvlists only once somebody asks, and then only once.
+
+What was never rendered when it was cleared or evicted counts as one byte, so that its place in the
+run of bytes is still behind every reader who has not read it, and before every one who has.
+"""
+
+from collections.abc import Callable, Sequence
+
+from zeventfs.journal.column import Column
+from zeventfs.journal.rendition import Losses, Rendition
+from zeventfs.journal.segment import Segment
+
+__all__ = ["TextColumn", "TextRendition"]
+
+_FIRST_ROOM = 64 * 1024
+
+
+class TextColumn(Column):
+    """A segment's text; its buffer grows by being replaced, so slices given out stay good.
+
+    `base` means something only once the rendition has come to the segment.
+    """
+
+    __slots__ = ("_encode", "segment")
+
+    def __init__(self, segment: Segment, encode: Callable[[bytes], bytes]) -> None:
+        super().__init__(0, segment.identity.first_seq, memoryview(bytearray(_FIRST_ROOM)))
+        self.segment = segment
+        self._encode = encode
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the segment's events so far are rendered."""
+        return len(self.ends) == len(self.segment.lines.ends)
+
+    def render(self, events: int) -> int:
+        """Render the next *events* events, or as many as there are; say how many."""
+        count = min(events, len(self.segment.lines.ends) - len(self.ends))
+        for _ in range(count):
+            self.append(self._encode(self.segment.packed(self.next_seq)))
+        return count
+
+    def append(self, encoded: bytes) -> None:
+        """Add one event's text."""
+        needed = self.length + len(encoded)
+        if needed > len(self.buffer):
+            larger = bytearray(max(needed, 2 * len(self.buffer)))
+            larger[: self.length] = self.buffer[: self.length]
+            self.buffer = memoryview(larger)
+        super().append(encoded)
+
+
+class TextRendition(Rendition):
+    """The text of *segments* and all later ones; *encode* gives that of one packed nvlist."""
+
+    __slots__ = ("_encode", "_pending", "_texts")
+
+    def __init__(
+        self, segments: Sequence[Segment], encode: Callable[[bytes], bytes], losses: Losses
+    ) -> None:
+        self._encode = encode
+        self._texts: dict[int, TextColumn] = {}
+        super().__init__(self.column_of(segments[0]), _encode_gap, losses)
+        self._pending = list(segments[1:])  # to which the run of bytes has not come yet
+
+    def column_of(self, segment: Segment) -> TextColumn:
+        """The text of *segment*, as far as it is rendered."""
+        serial = segment.identity.serial
+        column = self._texts.get(serial)
+        if column is None:
+            column = self._texts[serial] = TextColumn(segment, self._encode)
+        return column
+
+    def catch_up(self, events: int) -> bool:
+        """Render the next *events* events; say whether all that there are are done."""
+        while True:
+            events -= self._last.render(events)
+            if not self._last.complete:
+                return False
+            if not self._pending:
+                return True
+            self._go_on_in(self._pending.pop(0))
+
+    @property
+    def _last(self) -> TextColumn:
+        last = self.columns[-1]
+        assert isinstance(last, TextColumn)
+        return last
+
+    def _go_on_in(self, segment: Segment) -> None:
+        last = self._last
+        column = self.column_of(segment)
+        column.base = last.end + (not last.complete)
+        self.add(column)
+
+    def add_segment(self, segment: Segment) -> None:
+        """Go on in *segment*, when its turn comes."""
+        self._pending.append(segment)
+
+    def replace_segment(self, old: Segment, new: Segment) -> None:
+        """Have *new* in place of *old*, which is empty."""
+        self._texts.pop(old.identity.serial, None)
+        if old in self._pending:
+            self._pending[self._pending.index(old)] = new
+        else:
+            column = self.column_of(new)
+            column.base = self._last.base
+            self.replace_last(column)
+
+    def evict_segment(self, segment: Segment) -> None:
+        """Forget the oldest *segment*, rendered or not."""
+        if len(self.columns) == 1:
+            self._go_on_in(self._pending.pop(0))
+        self.evict()
+        self._texts.pop(segment.identity.serial, None)
+
+    def clear_before_current(self) -> None:
+        """Put all but the newest segment out of the streams' reach, rendered or not."""
+        if self._pending:
+            self._go_on_in(self._pending[-1])
+            self._pending.clear()
+        self.clear_before(self._last)
+
+
+def _encode_gap(first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+    del cause, time_ns  # zpool's text has neither
+    return b"dropped %d events\n" % (last_seq - first_seq + 1)

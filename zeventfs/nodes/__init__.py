@@ -1,0 +1,1 @@
+"""The tree: what each file means, without FUSE."""

@@ -1,0 +1,231 @@
+"""The journal as files: streams, which are read forever, and logs, which end and are rotated."""
+
+import select
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import trio
+
+from zeventfs.bell import Bell
+from zeventfs.errors import Stale
+from zeventfs.journal.column import Column
+from zeventfs.journal.journal import Journal
+from zeventfs.journal.reader import Reader
+from zeventfs.journal.rendition import Rendition
+from zeventfs.journal.segment import Segment
+from zeventfs.journal.text import TextColumn
+from zeventfs.nodes.base import Attributes, Buffer, Clock, File, Open
+
+__all__ = ["Format", "JsonFormat", "LogFile", "OpenStream", "StreamFile", "TextFormat"]
+
+_A_FEW = 64  # events rendered as text at once: about a millisecond
+
+
+class Format(Protocol):
+    """One rendition of the journal, as nodes use it."""
+
+    suffix: str
+    """What is added to the names of files in it."""
+
+    def rendition(self) -> Rendition:
+        """What streams read."""
+        ...
+
+    def column(self, segment: Segment) -> Column:
+        """What the log of *segment* reads."""
+        ...
+
+    def reach(self, position: int) -> None:
+        """See to it that the rendition has what there is before *position*."""
+        ...
+
+    def reach_in(self, column: Column, length: int) -> None:
+        """See to it that *column* has what there is of its first *length* bytes."""
+        ...
+
+    async def length(self, segment: Segment | None) -> int:
+        """The bytes of *segment*'s log, or of the whole rendition, true at this moment."""
+        ...
+
+
+class JsonFormat:
+    """JSON lines, which are there as soon as the event is."""
+
+    suffix = ""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def rendition(self) -> Rendition:
+        return self._journal.lines
+
+    def column(self, segment: Segment) -> Column:
+        return segment.lines
+
+    def reach(self, position: int) -> None:
+        """All is there."""
+
+    def reach_in(self, column: Column, length: int) -> None:
+        """All is there."""
+
+    async def length(self, segment: Segment | None) -> int:
+        return self._journal.lines.end if segment is None else segment.lines.length
+
+
+class TextFormat:
+    """zpool's text, rendered by *encode* from a packed nvlist when somebody asks.
+
+    Until a file of this format is opened for the first time, the lengths are 0 and cost nothing;
+    from then on they are exact.
+    """
+
+    suffix = ".txt"
+
+    def __init__(self, journal: Journal, encode: Callable[[bytes], bytes]) -> None:
+        self._journal = journal
+        self._encode = encode
+        self._asked = False
+
+    def rendition(self) -> Rendition:
+        self._asked = True
+        return self._journal.text(self._encode)
+
+    def column(self, segment: Segment) -> Column:
+        self._asked = True
+        return self._journal.text(self._encode).column_of(segment)
+
+    def reach(self, position: int) -> None:
+        text = self._journal.text(self._encode)
+        while text.end < position and not text.catch_up(_A_FEW):
+            pass
+
+    def reach_in(self, column: Column, length: int) -> None:
+        assert isinstance(column, TextColumn)
+        while column.length < length and column.render(_A_FEW):
+            pass
+
+    async def length(self, segment: Segment | None) -> int:
+        if not self._asked:
+            return 0
+        text = self._journal.text(self._encode)
+        if segment is None:
+            while not text.catch_up(_A_FEW):
+                await trio.lowlevel.checkpoint()
+            return text.end
+        column = text.column_of(segment)
+        while column.render(_A_FEW):
+            await trio.lowlevel.checkpoint()
+        return column.length
+
+
+class OpenStream(Open):
+    """A cursor of its own over everything that is and will be posted."""
+
+    __slots__ = ("_close", "_format", "bell", "pid", "reader")
+
+    def __init__(
+        self, style: Format, reader: Reader, bell: Bell, pid: int, close: Callable[[Open], None]
+    ) -> None:
+        self._format = style
+        self.reader = reader
+        self.bell = bell
+        self.pid = pid
+        self._close = close
+
+    def read(self, offset: int, size: int) -> Buffer | None:
+        reader = self.reader
+        self._format.reach(offset + reader.skew + size)
+        return reader.read(offset, size)
+
+    def ready(self) -> int:
+        self._format.reach(self.reader.rendition.end + 1)
+        return select.POLLIN | select.POLLRDNORM if self.reader.ready() else 0
+
+    def seek_to_end(self) -> None:
+        self.reader.seek_to_end()
+
+    def close(self) -> None:
+        self._close(self)
+
+
+class StreamFile(File):
+    """`stream`: every event; each open has its own cursor, and a read at the end waits.
+
+    `readers` are those that are open, with the name under which they are.
+    """
+
+    __slots__ = ("_bell", "_clock_ns", "_format", "_journal", "readers")
+
+    def __init__(
+        self, key: str, journal: Journal, style: Format, bell: Bell, clock_ns: Clock
+    ) -> None:
+        super().__init__(key)
+        self._journal = journal
+        self._format = style
+        self._bell = bell
+        self._clock_ns = clock_ns
+        self.readers: dict[Open, None] = {}
+
+    async def measure(self) -> Attributes:
+        return Attributes(await self._format.length(None), self._journal.current.mtime_ns)
+
+    async def open(self, pid: int) -> OpenStream:
+        reader = Reader(self._format.rendition(), self._clock_ns)
+        opened = OpenStream(self._format, reader, self._bell, pid, self.readers.pop)
+        self.readers[opened] = None
+        return opened
+
+
+class OpenLog(Open):
+    """A segment, held so that it can be read to its end after it was rotated or evicted."""
+
+    __slots__ = ("_column", "_format", "_journal", "_segment")
+
+    def __init__(self, journal: Journal, segment: Segment, style: Format) -> None:
+        self._journal = journal
+        self._segment = segment
+        self._format = style
+        self._column = style.column(segment)
+        journal.hold(segment)
+
+    def read(self, offset: int, size: int) -> Buffer:
+        if self._segment.stale:
+            raise Stale("evicted for longer than it is kept for those who hold it")
+        column = self._column
+        self._format.reach_in(column, offset + size)
+        return column.buffer[offset : min(offset + size, column.length)]
+
+    def close(self) -> None:
+        self._journal.release(self._segment)
+
+
+class LogFile(File):
+    """`log`, `log.1`, ...: the lines of one segment, under whatever name it has by now."""
+
+    __slots__ = ("_format", "_journal", "segment")
+    fixed = False
+
+    def __init__(self, journal: Journal, segment: Segment, style: Format) -> None:
+        super().__init__(f"segment/{journal.epoch}/{segment.identity.serial}{style.suffix}")
+        self._journal = journal
+        self._format = style
+        self.segment = segment
+
+    async def measure(self) -> Attributes:
+        return Attributes(await self._format.length(self.segment), self.segment.mtime_ns)
+
+    async def open(self, pid: int) -> Open:
+        del pid
+        if self.segment.stale:
+            raise Stale("evicted")
+        return OpenLog(self._journal, self.segment, self._format)
+
+
+def logs(journal: Journal, style: Format) -> Iterator[tuple[str, LogFile]]:
+    """`log` and its elders, by name."""
+    for age, segment in enumerate(reversed(journal.segments)):
+        yield _log_name(style, age), LogFile(journal, segment, style)
+
+
+def _log_name(style: Format, age: int) -> str:
+    return f"log{style.suffix}.{age}" if age else f"log{style.suffix}"

@@ -1,0 +1,129 @@
+"""The source of ZFS events: drains a device into the journal, each event decoded once.
+
+What arrives while an event is decoded waits in the device's queue and is taken in the same drain.
+EIDs that are missing were lost before they came here, and become one gap event of the journal,
+in the place where they are missed.
+"""
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import NamedTuple
+
+from zeventfs.errors import ZeventfsError
+from zeventfs.event import Event
+from zeventfs.journal.journal import GAP
+from zeventfs.nvlist import Type
+from zeventfs.sources.device import Device, DeviceError
+
+__all__ = ["EidRange", "Eids", "ZfsSource"]
+
+log = logging.getLogger(__name__)
+
+_FIRST_SIZE = 1024  # ZEVENT_SIZE, libzfs's own first buffer
+
+
+class EidRange(NamedTuple):
+    """EIDs *first* to *last*, both included."""
+
+    first: int
+    last: int
+
+
+class Eids:
+    """Which EIDs have come, and so which have not.
+
+    Two CPUs may queue their events in the opposite order of their EIDs: one that comes late out
+    of the last hole is no restart. Any other EID that isn't above all before is one: the module
+    was loaded anew and counts from 1, or a recording begins again; what was lost in between can't
+    be known from EIDs.
+    """
+
+    def __init__(self) -> None:
+        self._highest: int | None = None
+        self._hole = EidRange(1, 0)
+
+    def missing_before(self, eid: int) -> EidRange | None:
+        """Take note of *eid*; the EIDs that are newly known to be missing before it."""
+        highest, self._highest = self._highest, eid
+        if highest is None or eid == highest + 1:
+            return None
+        if eid <= highest:
+            if self._hole.first <= eid <= self._hole.last:
+                self._highest = highest
+            return None
+        self._hole = EidRange(highest + 1, eid - 1)
+        return self._hole
+
+
+class ZfsSource:
+    """Drains *device* into *post*, which takes an event in.
+
+    `events` counts what was taken, `malformed` what could not be decoded; `reason` says why the
+    source has ended, None while it has not.
+    """
+
+    def __init__(self, name: str, device: Device, post: Callable[[Event], object]) -> None:
+        self.name = name
+        self.events = 0
+        self.malformed = 0
+        self.reason: str | None = None
+        self._device = device
+        self._cursor = device.open()
+        self._post = post
+        self._eids = Eids()
+        self._size = _FIRST_SIZE
+        device.subscribe(self.drain)
+        self.drain()
+
+    def drain(self) -> None:
+        """Take everything that is queued."""
+        while (packed := self._take()) is not None:
+            try:
+                event = Event.from_packed("zfs", packed)
+            except ZeventfsError as error:
+                # Its EID, if it had one, will be missed by the next event and so be counted.
+                self.malformed += 1
+                log.warning(
+                    "%s: an event of %d bytes is malformed: %s", self.name, len(packed), error
+                )
+                continue
+            if event.eid is not None:
+                missing = self._eids.missing_before(event.eid)
+                if missing is not None:
+                    self._post(_gap(missing, event.time_ns))
+            self._post(event)
+            self.events += 1
+
+    def _take(self) -> bytes | None:
+        """The next packed event; None when the queue is empty or the device is gone."""
+        while True:
+            try:
+                return self._cursor.next(nonblock=True, size=self._size).packed
+            except DeviceError as error:
+                if error.errno == errno.ENOMEM:
+                    self._size = error.needed
+                    continue
+                if error.errno != errno.ENOENT and self.reason is None:
+                    self.reason = error.strerror
+                    log.warning("%s: %s", self.name, error.strerror)
+                return None
+
+    def clear(self) -> None:
+        """Empty the device's queue, having taken what is in it."""
+        self.drain()
+        self._device.clear()
+
+
+def _gap(missing: EidRange, time_ns: int) -> Event:
+    return Event.make(
+        "zfs",
+        GAP,
+        time_ns,
+        (
+            ("dropped", Type.UINT64, missing.last - missing.first + 1),
+            ("first_eid", Type.UINT64, missing.first),
+            ("last_eid", Type.UINT64, missing.last),
+            ("cause", Type.STRING, "source"),
+        ),
+    )
