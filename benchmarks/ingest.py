@@ -57,6 +57,7 @@ def main() -> None:
                 EPOCH,
                 Renderer(EPOCH, "2.1.11"),
                 LIMITS,
+                time.time_ns,
                 Store(Path(directory)),
             )
             ours = ingest(events, journal)

@@ -37,7 +37,10 @@ class Bell:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def call(self, key: object, ring: Callable[[], None]) -> None:
-        """Have *ring* called at the next ring, in place of what was to be called for *key*."""
+        """Have *ring* called at the next ring, in place of what was to be called for *key*.
+
+        It must not raise: who rings has nothing to do with it.
+        """
         self._calls[key] = ring
 
     def forget(self, key: object) -> None:

@@ -33,6 +33,7 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 
 SEGMENT_LEAST: Final = 64 * KIB
+SEGMENTS_MOST: Final = 256
 RETAIN_LEAST: Final = SEGMENT_LEAST
 RETAIN_MOST: Final = 64 * GIB
 RATE_MOST: Final = 1_000_000.0
@@ -140,6 +141,11 @@ def _apply(config: Config, option: str, *, sloppy: bool) -> Config:
 def _settle_segment(config: Config) -> Config:
     if config.segment == 0:
         return replace(config, segment=max(SEGMENT_LEAST, config.retain // 8))
+    if config.segment * SEGMENTS_MOST < config.retain:
+        raise Invalid(
+            f"segment={config.segment} is too little for retain={config.retain}: "
+            f"at most {SEGMENTS_MOST} segments are kept, each an open file"
+        )
     if config.segment > config.retain:
         raise Invalid(
             f"segment={config.segment} is more than retain={config.retain}: "

@@ -7,10 +7,9 @@ segments and the table of open files. It is locked through its `pid` file while 
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -18,23 +17,26 @@ import trio
 
 from zeventfs.bell import Bell
 from zeventfs.config import Config
-from zeventfs.errors import Invalid, MountFailed
+from zeventfs.errors import MountFailed
 from zeventfs.event import Event
+from zeventfs.fuse.ending import EndSignals
 from zeventfs.fuse.handles import HandleTable
 from zeventfs.fuse.operations import Operations, Ownership
-from zeventfs.fuse.requests import pyfuse3
-from zeventfs.fuse.session import MOST_WAITING, longest_wait_s, mount, serve
+from zeventfs.fuse.session import MOST_WAITING, longest_wait_s, mount, serve, unmount
 from zeventfs.fuse.waits import Waits
 from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.store import Store
 from zeventfs.nodes.base import Directory
 from zeventfs.nodes.events import EventsDirectory
-from zeventfs.nodes.tree import simulator_directory, tree
+from zeventfs.nodes.simulator import simulator_directory
+from zeventfs.nodes.tree import tree
 from zeventfs.nvlist import Type, decode
 from zeventfs.render import Renderer
+from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
 from zeventfs.simulator.story import tell
 from zeventfs.simulator.zfs import ZfsDevice
+from zeventfs.sources.player import play
 from zeventfs.sources.replay import ReplayDevice
 from zeventfs.sources.zfs import ZfsSource
 
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 
 _VERSION = "2.1.11"  # of the module whose events were recorded; the simulator's are like them
 _AT_ONCE = 32  # events posted before others get a turn
+_PID, _HANDLES, _SEGMENTS = "pid", "handles", "segment-*"  # in the runtime directory
 
 
 def run(config: Config, ready: Callable[[], None]) -> None:
@@ -51,29 +54,56 @@ def run(config: Config, ready: Callable[[], None]) -> None:
 
     Raises MountFailed, with a sentence, when there was nothing to serve.
     """
-    with _runtime(config.runtime) as runtime:
-        trio.run(_Daemon(config, runtime).serve, ready)
+    with EndSignals() as asked, _runtime(config.runtime) as runtime:
+        try:
+            daemon = _Daemon(config, runtime)
+        except OSError as error:
+            raise MountFailed(f"can't use {runtime}: {error.strerror}") from error
+        trio.run(daemon.serve, ready, asked)
 
 
 @contextmanager
 def _runtime(path: Path) -> Iterator[Path]:
-    """The mount's runtime directory, this daemon's alone; it is gone after an orderly end."""
+    """The mount's runtime directory, this daemon's alone.
+
+    What the daemon has put there is gone after an orderly end, and after a mount that never was;
+    it stays for the next daemon after anything else.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(path / "pid", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(path / _PID, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise MountFailed(f"can't use {path}: {error.strerror}") from error
     try:
+        _lock(lock, path)
+        left = any(path.glob(_SEGMENTS))
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise MountFailed(f"a zeventfs lives in {path} already") from error
-        os.ftruncate(lock, 0)
-        os.write(lock, b"%d\n" % os.getpid())
-        yield path
-        shutil.rmtree(path, ignore_errors=True)
+            yield path
+        except MountFailed:
+            if not left:
+                _clear_up(path)
+            raise
+        _clear_up(path)
     finally:
         os.close(lock)
+
+
+def _lock(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.write(lock, b"%d\n" % os.getpid())
+    except BlockingIOError as error:
+        raise MountFailed(f"a zeventfs lives in {path} already") from error
+    except OSError as error:
+        raise MountFailed(f"can't use {path}: {error.strerror}") from error
+
+
+def _clear_up(path: Path) -> None:
+    """Remove what a daemon keeps in *path*, the lock last; a log there is its owner's."""
+    for each in (*path.glob(_SEGMENTS), path / _HANDLES, path / _PID):
+        with suppress(OSError):
+            each.unlink()
 
 
 class _Daemon:
@@ -100,7 +130,7 @@ class _Daemon:
         self._operations = Operations(
             self._tree(),
             Ownership(config.uid, config.gid, config.mode),
-            HandleTable(runtime / "handles"),
+            HandleTable(runtime / _HANDLES),
             self._waits,
             lambda: (config.retain, self._journal.kept),
         )
@@ -137,52 +167,53 @@ class _Daemon:
         """Post what was written, all of it or nothing; it is in the journal when this returns."""
         assert self._simulated is not None
         parsed = []
-        for each in injected(written):
-            parsed.append(each)
-            if len(parsed) % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
+        for piece in _pieces(written):
+            for each in injected(piece):
+                parsed.append(each)
+                if len(parsed) % _AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
         for count, (name, pairs) in enumerate(parsed, 1):
             self._simulated.post(name, pairs)
             if count % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
 
-    async def serve(self, ready: Callable[[], None]) -> None:
+    async def serve(self, ready: Callable[[], None], asked: EndSignals) -> None:
         """Mount, and live until the mount is over."""
+        if asked.came is not None:
+            raise MountFailed(f"{asked.came.name} came before the mount was made")
         config = self._config
         options = {name for name in ("allow_other", "ro") if getattr(config, name)}
-        mount(self._operations, config.mountpoint, options)
+        mountpoint = mount(self._operations, config.mountpoint, options)
         try:
             async with trio.open_nursery() as nursery:
                 if self._simulated is not None and config.sim_rate:
                     nursery.start_soon(self._simulate, self._simulated)
                 for replay in self._replays:
                     nursery.start_soon(self._replay, replay)
-                await serve(self._operations, [self._arrival], config.mountpoint, ready)
+                await serve(self._operations, [self._arrival], mountpoint, ready, asked)
                 nursery.cancel_scope.cancel()
         finally:
-            pyfuse3.close(unmount=False)
+            await unmount(mountpoint)
 
     async def _simulate(self, device: ZfsDevice) -> None:
         """Tell the simulator's story, one event after the other, at sim.rate."""
         pause = 1 / self._config.sim_rate
         due = trio.current_time()
-        for name, pairs in tell(self._config.sim_seed, time.time_ns):
-            device.post(name, pairs)
-            due += pause
-            await trio.sleep_until(due)
+        try:
+            for name, pairs in tell(self._config.sim_seed, time.time_ns):
+                device.post(name, pairs)
+                due += pause
+                await trio.sleep_until(due)
+        except Exception:  # a bug in the story is not the end of the tree
+            log.exception("the simulator's story broke off")
 
     async def _replay(self, device: ReplayDevice) -> None:
         """Play a recording; its end is an event, and readers wait on."""
-        reason = "end of the recording"
         try:
-            for count, pause in enumerate(device.play(), 1):
-                if pause:
-                    await trio.sleep(pause)
-                elif count % _AT_ONCE == 0:
-                    await trio.lowlevel.checkpoint()
-        except (Invalid, OSError) as error:
-            reason = str(error)
-            log.warning("replay of %s ended: %s", device.path, error)
+            reason = await play(device)
+        except Exception as error:  # nor is one in a recording's reader
+            log.exception("replay of %s broke off", device.path)
+            reason = repr(error)
         self._journal.append(
             Event.make(
                 "zfs",
@@ -191,3 +222,15 @@ class _Daemon:
                 [("replay", Type.STRING, str(device.path)), ("reason", Type.STRING, reason)],
             )
         )
+
+
+def _pieces(written: bytes) -> tuple[bytes, ...]:
+    """Whole lines, in pieces of at most MAX_BYTES, as the simulator takes them.
+
+    A write is no longer than that, but a line that an earlier one began may stand before it. The
+    empty line in front of the second piece keeps the numbers of its lines.
+    """
+    first, newline, rest = written.partition(b"\n")
+    if len(written) <= MAX_BYTES or not newline:
+        return (written,)
+    return first + newline, newline + rest

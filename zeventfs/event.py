@@ -8,7 +8,7 @@ numbers its events, `pool` STRING if there is one. `packed` is always `payload`,
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from zeventfs.nvlist import Encoding, Layout, NVList, NvlistError, Type, decode, encode
+from zeventfs.nvlist import Encoding, Layout, NVList, NvlistError, Type, decode, encode, pack
 
 __all__ = ["NS", "Event"]
 
@@ -80,8 +80,7 @@ class Event(NamedTuple):
         """
         tail = [("time", Type.INT64_ARRAY, divmod(time_ns, NS))]
         number = [] if eid is None else [("eid", Type.UINT64, eid)]
-        payload = NVList.of([("class", Type.STRING, name), *pairs, *tail, *number])
-        return cls.from_packed(source, encode(payload))
+        return cls.from_packed(source, pack([("class", Type.STRING, name), *pairs, *tail, *number]))
 
 
 def _find_keys(layout: Layout) -> _Keys:

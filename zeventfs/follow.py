@@ -85,6 +85,8 @@ def _follow_until_told(config: Config, daemon: int, mountpoint: Path) -> Status:
             return Status.FAILED
         if (ended := _ended(cat)) is not None:
             quiet = ended in {-signal.SIGINT, -signal.SIGPIPE}
+            if not quiet:
+                print(f"make run: the stream ended by itself ({ended})", file=sys.stderr)
             return Status.DONE if quiet else Status.FAILED
     _stop(cat)
     return Status.DONE

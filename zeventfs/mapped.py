@@ -6,6 +6,7 @@ what `reserve` has had allocated, and a full disk is an OSError from `reserve`, 
 
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["Mapped"]
@@ -14,10 +15,10 @@ _STEP = 256 * 1024  # one allocation call in so many bytes; a rare cost, and lit
 
 
 class Mapped:
-    """*size* bytes of memory: a sparse file's if a *path* is given, else anonymous.
+    """*size* bytes of memory: a new sparse file's if a *path* is given, else anonymous.
 
-    An existing file keeps its content, and its size if *size* is None. `view` is the whole of it,
-    of which only what `reserve` has answered for may be written.
+    Without *size* it is the file that is there already, as it is; ValueError if that is empty.
+    `view` is the whole of it, of which only what `reserve` has answered for may be written.
     """
 
     __slots__ = ("_fd", "path", "size", "view")
@@ -28,18 +29,21 @@ class Mapped:
         if path is None:
             if size is None:
                 raise TypeError("anonymous memory needs a size")
-            self.size = size
-            self.view = memoryview(mmap.mmap(-1, size))
+            memory = mmap.mmap(-1, size)
         else:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            new = 0 if size is None else os.O_CREAT | os.O_TRUNC
+            self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | new, 0o600)
             try:
                 if size is not None:
                     os.ftruncate(self._fd, size)
-                self.size = os.fstat(self._fd).st_size
-                self.view = memoryview(mmap.mmap(self._fd, self.size))
+                memory = mmap.mmap(self._fd, 0)
             except BaseException:
                 os.close(self._fd)
+                if new:
+                    path.unlink()
                 raise
+        self.size = len(memory)
+        self.view = memoryview(memory)
 
     def reserve(self, start: int, end: int) -> int:
         """Allocate from *start* to at least *end*; return up to where, at most a step further.
@@ -51,14 +55,32 @@ class Mapped:
             os.posix_fallocate(self._fd, start, stop - start)
         return stop
 
+    def give_back(self, start: int, end: int) -> None:
+        """Undo what was reserved from *start* to *end*, of which nothing is needed, page by page.
+
+        Where the file system can't do that, it stays allocated.
+        """
+        start = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        end = end // mmap.PAGESIZE * mmap.PAGESIZE
+        if self._fd >= 0 and start < end:
+            memory = self.view.obj
+            assert isinstance(memory, mmap.mmap)
+            with suppress(OSError):
+                memory.madvise(mmap.MADV_REMOVE, start, end - start)
+
     def seal(self) -> None:
-        """Take no further reservations: the descriptor goes, the memory stays."""
+        """Take no further reservations: our descriptor goes, and the memory stays, with its own."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
     def unlink(self) -> None:
-        """Remove the file's name, if it has one; the memory lives on while somebody looks at it."""
+        """Remove the file's name, if it has one; the memory goes when nobody looks at it any more.
+
+        A name that can't be removed stays: whoever finds it must see that it is out of date.
+        """
         self.seal()
+        self.view = memoryview(b"")
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink()

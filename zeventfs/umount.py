@@ -124,9 +124,7 @@ def umount(mountpoint: str | os.PathLike[str], *, patience: float = PATIENCE) ->
         raise CannotUmount(f"{path} is not a mounted zeventfs")
     log.warning("the daemon of %s is gone: detaching what it left", path)
     for runtime in _runtimes(path, mounted):
-        if runtime.is_dir():
-            shutil.rmtree(runtime, ignore_errors=True)
-            forget(runtime)
+        _clear(runtime)
     _detach(path)
 
 
@@ -160,12 +158,11 @@ def _end_daemon(path: Path, runtime: Path, pidfd: int, patience: float) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         if not _ended(pidfd, patience):
             raise CannotUmount(f"the daemon of {path} does not end, even killed")
-        shutil.rmtree(runtime, ignore_errors=True)
     while _is_ours(path) and time.monotonic() < deadline:
         time.sleep(0.01)
     if _is_ours(path):
         _detach(path)
-    forget(runtime)
+    _clear(runtime)
 
 
 def _ended(pidfd: int, patience: float) -> bool:
@@ -195,6 +192,13 @@ def _detach(path: Path) -> None:
     if done.returncode != 0 and _is_ours(path):
         why = os.fsdecode(done.stderr).strip() or f"{lazily[0]} failed"
         raise CannotUmount(f"can't detach {path}: {why}")
+
+
+def _clear(runtime: Path) -> None:
+    """Remove what a daemon that was killed has left; one that ends in order leaves nothing."""
+    if runtime.is_dir():
+        shutil.rmtree(runtime, ignore_errors=True)
+        forget(runtime)
 
 
 def forget(runtime: Path) -> None:

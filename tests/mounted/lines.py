@@ -1,12 +1,15 @@
 """What a reader's bytes say: JSON lines as TREE.md describes them, and what was lost, counted."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 __all__ = ["Account", "Event", "account", "events", "is_own_gap", "labels", "posted"]
 
 Event = dict[str, Any]
+
+LABELLED = re.compile(r"(\w+) x*")  # what `posted` writes, and no recorded event says
 
 
 class Account(NamedTuple):
@@ -65,5 +68,5 @@ def posted(label: str, size: int = 0) -> bytes:
 
 def labels(seen: Iterable[Event]) -> list[str]:
     """Return the labels of the events among *seen* that `posted` made."""
-    found = (event["payload"].get("history_internal_str") for event in seen)
-    return [text.split()[0] for text in found if text]
+    found = (event["payload"].get("history_internal_str", "") for event in seen)
+    return [match[1] for match in map(LABELLED.fullmatch, found) if match]

@@ -296,7 +296,7 @@ class Mounted:
                 os.close(descriptor)
         if self.info is not None:
             ended = self.umount()
-            if ended.returncode:
+            if ended.returncode or ended.stderr:  # it says there what it had to force
                 problems.append(f"umount: status {ended.returncode}, {ended.stderr.decode()}")
         with contextlib.suppress(AssertionError):
             until(self._over, "the daemon's end", limit=10.0)
@@ -318,6 +318,8 @@ class Mounted:
                 break
         if self.process is not None:
             self.process.wait(timeout=10)
+        for program in self._programs:
+            program.process.wait(timeout=10)
         if waiting := [call for call in self._calls if not call.done()]:
             problems.append(f"{len(waiting)} reads still blocked")
         for directory in self.runtime:

@@ -101,10 +101,11 @@ class Program:
         return self.process.wait(timeout=limit)
 
     def kill(self) -> None:
-        """End it and what it started, and wait even where the kernel holds it."""
+        """End it and what it started; where the kernel holds it for a stuck daemon, give up."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=5.0)
 
 
 class Terminal:

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 
 import pytest
 from conftest import Mount
@@ -36,6 +37,15 @@ def rotate(mounted: Mounted) -> list[str]:
         assert len(made) < 300, "no rotation"
         made += mounted.post(size=2000)
     return made
+
+
+def first_error(descriptor: int) -> int:
+    """Return the errno of a read at the beginning, 0 when it gives whole lines."""
+    try:
+        content = os.pread(descriptor, 1 << 17, 0)
+    except OSError as error:
+        return error.errno or 0
+    return 0 if events(content) else errno.ENODATA
 
 
 def test_the_log_ends_and_grows(mounted: Mounted) -> None:
@@ -109,29 +119,45 @@ def test_clear_rotates(mounted: Mounted) -> None:
     assert labels(events(mounted.read("events/log"))) == more
 
 
-def test_old_logs_are_evicted_whole_and_kept_for_their_holders_for_a_while(mount: Mount) -> None:
+def test_the_text_log_rotates_with_the_log(mount: Mount) -> None:
     mounted = mount(*SMALL)
-    made = mounted.post(2)
+    mounted.post(2)
+    held = mounted.open("events/log.txt")
+    assert mounted.drain(held).count(b"        eid = ") == 2
+    made = rotate(mounted)
+    assert mounted.drain(held).count(b"        eid = ") == len(made) - 1
+    text = mounted.read("events/log.txt")
+    assert text.count(b"        eid = ") == mounted.read("events/log").count(b"\n") == 1
+    assert os.fstat(held).st_ino != mounted.path("events/log.txt").stat().st_ino
+
+
+def test_old_logs_are_evicted_whole_and_kept_for_their_holders(mount: Mount) -> None:
+    mounted = mount(*SMALL)
+    mounted.post(2)
     held = mounted.open("events/log")
     inode = os.fstat(held).st_ino
-    made += rotate(mounted)
+    rotate(mounted)
     kept = mounted.read("events/log.1")
-
-    def named() -> bool:
-        found = (mounted.path(name).stat().st_ino for name in generations(mounted))
-        return inode in found
-
-    while named():
-        assert len(made) < 500, "never evicted"
-        made += mounted.post(size=2000)
+    while inode in {mounted.path(name).stat().st_ino for name in generations(mounted)}:
+        mounted.post(10, size=2000)
     assert mounted.drain(held) == kept, "evicted, but still held"
     assert os.fstat(held).st_ino == inode
-    mounted.post(600, size=2000)  # more than retain= twice over
-    with pytest.raises(OSError, match="Stale") as stale:
-        os.pread(held, 4096, 0)
-    assert stale.value.errno == errno.ESTALE
+    mounted.post(200, size=2000)
     total = sum(mounted.path(name).stat().st_size for name in generations(mounted))
     assert total <= (1 << 20) + (64 << 10)
+
+
+def test_what_is_held_beyond_retain_once_more_goes_stale_the_oldest_first(mount: Mount) -> None:
+    mounted = mount("retain=256K", "segment=64K")
+    held = []
+    for _ in range(16):
+        mounted.post(2)
+        held.append(mounted.open("events/log"))
+        rotate(mounted)
+    found = [first_error(descriptor) for descriptor in held]
+    stale = found.count(errno.ESTALE)
+    assert 0 < stale < len(held)
+    assert found == [errno.ESTALE] * stale + [0] * (len(held) - stale)
 
 
 def test_tail_f_follows_the_log(mounted: Mounted) -> None:
@@ -171,7 +197,14 @@ def test_busybox_tail_follows_the_log(mounted: Mounted) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["cp", "{log}", "{copy}"], ["dd", "if={log}", "of={copy}", "bs=100", "status=none"]]
+    "argv",
+    [
+        ["cp", "{log}", "{copy}"],
+        ["cp", "--sparse=always", "--preserve=timestamps", "{log}", "{copy}"],
+        ["dd", "if={log}", "of={copy}", "bs=100", "status=none"],
+        [sys.executable, "-c", "import shutil; shutil.copyfile('{log}', '{copy}')"],
+        ["sh", "-c", "cat '{log}' | tee '{copy}'"],
+    ],
 )
 def test_the_log_can_be_copied(mounted: Mounted, argv: list[str]) -> None:
     made = mounted.post(100)

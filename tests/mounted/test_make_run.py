@@ -72,11 +72,19 @@ def test_make_run_shows_something_within_seconds_when_nothing_is_asked(to_run: M
     assert_nothing_left(to_run)
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
-def test_make_run_ends_at_a_signal(to_run: Mounted, name: str) -> None:
+def test_make_run_ends_when_make_is_told_to(to_run: Mounted) -> None:
     program = to_run.program(*make_run(to_run))
     program.await_output('"class":"[a-z]+[.]fs[.]zfs[.]')
-    os.kill(program.pid, signal.Signals[name])
+    os.kill(program.pid, signal.SIGTERM)
+    program.end()
+    assert_nothing_left(to_run)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_make_run_ends_at_a_signal_to_its_process_group(to_run: Mounted, name: str) -> None:
+    program = to_run.program(*make_run(to_run))
+    program.await_output('"class":"[a-z]+[.]fs[.]zfs[.]')
+    os.killpg(program.pid, signal.Signals[name])
     program.end()
     assert_nothing_left(to_run)
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Mount
-from lines import account, events, labels
+from lines import Event, account, events, labels
 from mounted_tree import MOUNT_FAILURE, Mounted
 from programs import run
-from waits import until
+from waits import in_thread, until
 
 GONE = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ESHUTDOWN}
 
@@ -250,6 +250,43 @@ def test_a_clear_and_rotations_are_read_back_too(mount: Mount) -> None:
     assert labels(mounted.everything()) == made
     assert mounted.path("events/log").stat().st_ino == log[0]
     assert mounted.read("events/log").startswith(log[1])
+
+
+def test_a_daemon_killed_while_it_takes_events_loses_none_that_was_seen(mount: Mount) -> None:
+    mounted = mount("retain=16M", "segment=64K")
+    seen: list[Event] = []
+    for turn in range(1, 4):
+        reader = mounted.stream()
+        found = b""
+        posting = in_thread(lambda: mounted.post(3000))
+        while found.count(b"\n") < turn * 300:
+            with contextlib.suppress(BlockingIOError):
+                found += os.read(reader, 1 << 17)
+        assert mounted.process is not None
+        mounted.process.kill()
+        assert isinstance(posting.exception(timeout=5.0), OSError)
+        with contextlib.suppress(OSError):
+            os.read(reader, 1)
+        assert run(["umount", "-l", mounted.point]).returncode == 0
+        mounted.start()
+        before, seen = events(found), mounted.everything()
+        assert seen[: len(before)] == before
+        assert account(seen).dropped == 0
+
+
+@pytest.mark.parametrize("size", [0, 100, 1 << 20])
+def test_a_damaged_runtime_directory_is_no_obstacle(mounted: Mounted, size: int) -> None:
+    mounted.expects(".")
+    mounted.post(10)
+    assert mounted.process is not None
+    mounted.process.kill()
+    mounted.process.wait(timeout=5.0)
+    assert run(["umount", "-l", mounted.point]).returncode == 0
+    for file in mounted.runtime[0].iterdir():
+        file.write_bytes(os.urandom(size))
+    mounted.start()
+    mounted.post(3)
+    assert labels(mounted.everything())[-3:] == ["n10", "n11", "n12"]
 
 
 def test_a_new_life_of_the_mount_is_a_new_epoch(mounted: Mounted) -> None:

@@ -1,6 +1,7 @@
 """Loss is counted: for each reader, events read + events in its own gaps = events posted."""
 
 import os
+import re
 
 import pytest
 from conftest import Mount
@@ -91,6 +92,8 @@ def test_readers_of_every_speed_can_account_for_every_event(mount: Mount) -> Non
         mounted.program("dd", "bs=1000", "status=none", f"if={stream}"),
         mounted.program("bash", "-c", in_bash, "reader", stream),
     ]
+    for reader in readers:
+        reader.await_output('"n2 ')
     held = mounted.stream()
     for _ in range(20):
         mounted.post(60, size=1000)
@@ -131,6 +134,30 @@ def test_clear_gives_each_reader_its_own_gap(mounted: Mounted) -> None:
         assert labels([event]) == made
         assert event["seq"] == before[-1]["seq"] + 1
     assert labels(events(waiting.result(timeout=1.0))) == made
+
+
+def test_clear_tells_readers_of_the_text_too(mounted: Mounted) -> None:
+    mounted.post(3)
+    unread = mounted.open("events/stream.txt", os.O_NONBLOCK)
+    done = mounted.open("events/stream.txt", os.O_NONBLOCK)
+    mounted.drain(done)
+    mounted.write("events/clear", b"1")
+    mounted.post()
+    assert mounted.drain(unread).startswith(b"dropped 3 events\n")
+    assert b"dropped" not in mounted.drain(done)
+
+
+def test_status_counts_what_readers_lost_by_cause(mount: Mount) -> None:
+    mounted = mount(*SMALL)
+    mounted.post(3)
+    reader = mounted.stream()
+    mounted.post(300, size=2000)
+    evicted = int(events(os.read(reader, 1 << 17))[0]["payload"]["dropped"])
+    mounted.write("events/clear", b"1")
+    cleared = int(events(mounted.drain(reader))[-1]["payload"]["dropped"])
+    text = mounted.read("events/status").decode()
+    assert re.search(rf"evicted\D*{evicted}\b", text)
+    assert re.search(rf"cleared\D*{cleared}\b", text)
 
 
 def test_evicted_and_then_cleared_are_told_apart(mount: Mount) -> None:

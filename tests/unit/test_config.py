@@ -91,6 +91,7 @@ def test_what_mount_passes_to_every_helper_means_nothing_here(words: str) -> Non
         ("retain=65G", "out of range"),
         ("segment=63K", "out of range"),
         ("retain=1M,segment=2M", "more than retain"),
+        ("retain=1G,segment=1M", "at most 256 segments"),
         ("sim.seed=-1", "is no seed"),
         ("sim.seed=18446744073709551616", "is no seed"),
         ("sim.rate=fast", "is no rate"),

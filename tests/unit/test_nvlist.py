@@ -21,6 +21,7 @@ from zeventfs.nvlist import (
     decode,
     decode_first,
     encode,
+    pack,
 )
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -246,6 +247,8 @@ def test_a_list_above_int32_max_is_refused_unread(monkeypatch: pytest.MonkeyPatc
         decode(EID_7_NATIVE)
     with pytest.raises(NvlistError, match="INT32_MAX"):
         encode(EID_7)
+    with pytest.raises(NvlistError, match="INT32_MAX"):
+        pack(EID_7.pairs())
 
 
 def test_the_error_knows_its_errno_and_offset() -> None:

@@ -1,4 +1,4 @@
-"""The quick decoder gives what the generic one gives, whatever the bytes, and forgets in time."""
+"""The quick ways give what the generic ones give, whatever the list, and forget in time."""
 
 import base64
 import json
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zeventfs.nvlist import Encoding, NVList, NvlistError, Type, _shapes, decode, encode
+from zeventfs.errors import Invalid
+from zeventfs.nvlist import Encoding, NVList, NvlistError, Type, _shapes, decode, encode, pack
 from zeventfs.nvlist._native import Reader
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "zevents.jsonl"
@@ -55,7 +56,7 @@ def pairs_of(values: dict[Type, st.SearchStrategy[Any]]) -> st.SearchStrategy[NV
     return st.builds(NVList.of, st.lists(one, max_size=6), st.sampled_from([0, 1, 2]))
 
 
-def nvlists() -> st.SearchStrategy[NVList]:
+def plain_values() -> dict[Type, st.SearchStrategy[Any]]:
     plain: dict[Type, st.SearchStrategy[Any]] = {
         Type.BOOLEAN: st.just(value=True),
         Type.BOOLEAN_VALUE: st.booleans(),
@@ -69,6 +70,11 @@ def nvlists() -> st.SearchStrategy[NVList]:
         plain[kind] = st.integers(low, high)
     for kind, (low, high) in ARRAYS.items():
         plain[kind] = st.lists(st.integers(low, high), max_size=5).map(tuple)
+    return plain
+
+
+def nvlists() -> st.SearchStrategy[NVList]:
+    plain = plain_values()
     return st.recursive(
         pairs_of(plain),
         lambda inner: pairs_of(
@@ -186,3 +192,104 @@ def test_ever_new_shapes_are_forgotten_in_time() -> None:
         decode(encode(NVList.of([(f"name{number}", Type.BYTE_ARRAY, bytes(number))])))
         assert sum(map(len, _shapes._shapes.values())) <= 256
         assert len(_shapes._layouts) <= 256
+
+
+@given(nvlists())
+@settings(deadline=None)
+def test_pairs_are_packed_as_the_generic_encoder_packs_their_list(nvlist: NVList) -> None:
+    for _ in range(2):  # the second time it is remembered
+        assert pack(nvlist.pairs(), nvlist.layout.flags) == encode(nvlist)
+
+
+@st.composite
+def of_the_same_names_and_types(draw: st.DrawFn) -> list[NVList]:
+    values = plain_values()
+    values[Type.NVLIST] = pairs_of(plain_values())
+    keys = draw(st.lists(st.tuples(TEXTS, st.sampled_from(sorted(values))), max_size=6))
+    return [NVList.of([(name, kind, draw(values[kind])) for name, kind in keys]) for _ in range(4)]
+
+
+@given(of_the_same_names_and_types())
+@settings(deadline=None)
+def test_pairs_that_differ_in_values_are_packed_as_the_generic_encoder_does(
+    nvlists: list[NVList],
+) -> None:
+    for nvlist in nvlists:
+        assert pack(nvlist.pairs()) == encode(nvlist)
+
+
+def test_pairs_that_differ_in_plain_values_share_a_shape() -> None:
+    def pairs(path: str, eid: int) -> list[tuple[str, Type, Any]]:
+        inner = NVList.of([("scheme", Type.STRING, path), ("none", Type.BOOLEAN, True)])
+        return [
+            ("path", Type.STRING, path),
+            ("detector", Type.NVLIST, inner),
+            ("times", Type.INT64_ARRAY, (eid, -eid)),
+            ("paths", Type.STRING_ARRAY, ()),
+            ("there", Type.BOOLEAN, True),
+            ("eid", Type.UINT64, eid),
+        ]
+
+    for path, eid in (("/dev/sda", 1), ("/dev/disk/\udcff", 2**63 - 1)):
+        assert pack(pairs(path, eid)) == encode(NVList.of(pairs(path, eid)))
+    assert len(_shapes._packing) == 1
+    pack(pairs("/dev/sda", 1), flags=2)
+    pack(pairs("/dev/disk/by-id/wwn", 1))
+    assert len(_shapes._packing) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        (Type.UINT8, 1, 256),
+        (Type.UINT64, 1, -1),
+        (Type.INT32, 1, 1.5),
+        (Type.UINT64, 1, "1"),
+        (Type.BOOLEAN_VALUE, True, 2**31),
+        (Type.DOUBLE, 1.5, 10**400),
+        (Type.STRING, "abc", "a\0c"),
+        (Type.STRING, "abc", b"abc"),
+        (Type.STRING, "abc", "\ud800"),
+        (Type.STRING_ARRAY, (), 0),
+        (Type.BYTE_ARRAY, b"abc", (256,)),
+        (Type.INT64_ARRAY, (1, 2), (1, 2**63)),
+        (Type.INT64_ARRAY, (1, 2), 7),
+        (Type.NVLIST, NVList.of([]), 7),
+        (Type.NVLIST, NVList.of([]), {}),
+    ],
+)
+def test_a_value_that_its_type_cannot_hold_is_refused_alike_when_its_shape_is_known(
+    kind: Type, good: object, bad: object
+) -> None:
+    pack([("a", kind, good)])
+    with pytest.raises(Invalid) as generic:
+        NVList.of([("a", kind, bad)])
+    with pytest.raises(Invalid) as quick:
+        pack([("a", kind, bad)])
+    assert str(quick.value) == str(generic.value)
+
+
+def test_iterators_are_packed_as_what_they_give() -> None:
+    expected = encode(NVList.of([("a", Type.UINT8_ARRAY, (1, 2))]))
+    for _ in range(2):
+        assert pack(iter([("a", Type.UINT8_ARRAY, iter((1, 2)))])) == expected
+
+
+def test_pairs_of_long_or_irregular_lists_are_not_remembered() -> None:
+    inner = NVList.of([("a", Type.STRING_ARRAY, ("b",))])
+    for kind, value in (
+        (Type.STRING, "a" * 9000),
+        (Type.UINT8_ARRAY, bytes(2000)),
+        (Type.STRING_ARRAY, ("b",)),
+        (Type.NVLIST, inner),
+        (Type.NVLIST_ARRAY, (inner,)),
+    ):
+        assert pack([("a", kind, value)]) == encode(NVList.of([("a", kind, value)]))
+    assert pack([]) == encode(NVList.of([]))
+    assert not _shapes._packing
+
+
+def test_ever_new_pairs_are_forgotten_in_time() -> None:
+    for number in range(1000):
+        pack([(f"name{number}", Type.UINT8, 1)])
+        assert len(_shapes._packing) <= 256

@@ -160,6 +160,10 @@ def test_a_lines_old_seq_epoch_source_eid_and_time_are_ignored() -> None:
         (b"{}\nnonsense", "Line 1: class must be a name like ereport.fs.zfs.io, not null."),
         (b'{"class":"a.b"}\n{', "Line 2: Input data was truncated."),
         (b"\xff", "Line 1: JSON is malformed: invalid character (byte 0)."),
+        (
+            b'{"class":"a\xff"}',
+            "Line 1: 'utf-8' codec can't decode byte 0xff in position 1: invalid start byte.",
+        ),
         (b"[1]", "Line 1: it must be an object, not [1]."),
         (b"[" * 100_000, "Line 1: it is nested too deeply."),
         (b'{"class":1}', "Line 1: class must be a name like ereport.fs.zfs.io, not 1."),

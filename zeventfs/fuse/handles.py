@@ -17,17 +17,18 @@ from zeventfs.mapped import Mapped
 from zeventfs.nodes.base import Open
 from zeventfs.nodes.streams import OpenStream
 
-__all__ = ["Handle", "HandleTable", "Record"]
+__all__ = ["Handle", "HandleTable", "Record", "records"]
 
 log = logging.getLogger(__name__)
 
 MOST = 65_536
 _SIZE = 128
-# in use, cause of the gap, pid; inode; skew, start, end, seq; gap: start, first, last, time; kh
+# state, cause of the gap, pid; inode; skew, start, end, seq; gap: start, first, last, time; kh
 _RECORD = struct.Struct("<BBxxI Q qQQQ QQQq Q")
 _READER, _READER_AT = struct.Struct("<qQQQ"), 16
 _GAP, _GAP_AT = struct.Struct("<QQQq"), 48
 _POLL, _POLL_AT = struct.Struct("<Q"), 80
+_FREE, _FILE, _STREAM = 0, 1, 2  # states
 
 
 class Record(NamedTuple):
@@ -36,7 +37,7 @@ class Record(NamedTuple):
     fh: int
     pid: int
     ino: int
-    reader: ReaderState
+    reader: ReaderState | None
     poll_handle: int
 
 
@@ -87,10 +88,11 @@ class HandleTable:
         else:
             raise TooManyOpen(f"{MOST} files are open")
         handle = Handle(fh, ino, opened)
-        self._handles[fh] = handle
         self._reserve((fh + 1) * _SIZE)
-        _RECORD.pack_into(self._view, fh * _SIZE, 1, 0, pid, ino, *[0] * 9)
+        _RECORD.pack_into(self._view, fh * _SIZE, _FREE, 0, pid, ino, *[0] * 9)
         self.record(handle)
+        self._view[fh * _SIZE] = _FILE if handle.reader is None else _STREAM  # now it is whole
+        self._handles[fh] = handle
         return handle
 
     def _reserve(self, end: int) -> None:
@@ -133,17 +135,23 @@ class HandleTable:
         """Forget handle *fh*."""
         handle = self._handles.pop(fh)
         self._free.append(fh)
-        self._view[fh * _SIZE] = 0
+        self._view[fh * _SIZE] = _FREE
         return handle
 
 
 def records(path: Path) -> Iterator[Record]:
     """The handles that a daemon left behind in *path*; OSError or ValueError if it is no table."""
-    view = Mapped(path, None).view
-    for fh in range(len(view) // _SIZE):
-        in_use, cause, pid, ino, skew, start, end, seq, *gap, poll_handle = _RECORD.unpack_from(
-            view, fh * _SIZE
+    table = path.read_bytes() if path.stat().st_size == MOST * _SIZE else b""
+    if not table:
+        raise ValueError(f"{path} is no table of open files")
+    for fh in range(MOST):
+        state, cause, pid, ino, skew, start, end, seq, *gap, kernel_handle = _RECORD.unpack_from(
+            table, fh * _SIZE
         )
-        if in_use:
-            lost = Gap(gap[0], gap[1], gap[2], CAUSES[cause], gap[3]) if cause else None
-            yield Record(fh, pid, ino, ReaderState(skew, start, end, seq, lost), poll_handle)
+        if state == _FREE:
+            continue
+        if state > _STREAM or cause >= len(CAUSES):
+            raise ValueError(f"{path} has no record of an open file at {fh}")
+        lost = Gap(gap[0], gap[1], gap[2], CAUSES[cause], gap[3]) if cause else None
+        reader = ReaderState(skew, start, end, seq, lost) if state == _STREAM else None
+        yield Record(fh, pid, ino, reader, kernel_handle)

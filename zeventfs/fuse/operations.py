@@ -9,13 +9,20 @@ import errno
 import functools
 import logging
 import os
-import stat
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar, cast
 
-from zeventfs.errors import Closing, Denied, Fixed, NotFound, WouldBlock, ZeventfsError
+from zeventfs.errors import (
+    Closing,
+    Denied,
+    Fixed,
+    NotFound,
+    Stale,
+    WouldBlock,
+    ZeventfsError,
+)
 from zeventfs.fuse.handles import HandleTable
+from zeventfs.fuse.inodes import Inodes, Ownership
 from zeventfs.fuse.requests import getattr_handle, poll_request, pyfuse3, read_request
 from zeventfs.fuse.waits import Waits
 from zeventfs.nodes.base import Directory, File, Node
@@ -24,43 +31,20 @@ __all__ = ["Operations", "Ownership"]
 
 log = logging.getLogger(__name__)
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
-_KEEP_NAMES_S = 60  # how long the kernel may keep a name that always means the same node
-_BLOCK = 512  # the unit of st_blocks, stat(2)
 _NAME_MAX = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """Who owns the tree, and the permission bits of files that can be read."""
-
-    uid: int
-    gid: int
-    mode: int
-
-    def mode_of(self, node: Node) -> int:
-        """st_mode of *node*: whoever may read may list, and only the owner may steer."""
-        if isinstance(node, Directory):
-            readable = self.mode & 0o444
-            return stat.S_IFDIR | readable | readable >> 2
-        assert isinstance(node, File)
-        mode = self.mode & 0o444 if node.readable else 0
-        return stat.S_IFREG | mode | (0o200 if node.writable else 0)
-
-
-def answers(
-    handler: "Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]",
-) -> "Callable[Concatenate[Operations, P], Coroutine[Any, Any, T]]":
+def answers(handler: Handler) -> Handler:
     """Let nothing but a FUSEError out of *handler*."""
 
     @functools.wraps(handler)
-    async def answer(self: "Operations", /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def answer(self: "Operations", *args: Any) -> Any:
         if self.waits.closing:
             raise pyfuse3.FUSEError(Closing.errno)
         try:
-            return await handler(self, *args, **kwargs)
+            return await handler(self, *args)
         except ZeventfsError as error:
             if error.errno == errno.EINVAL:
                 log.warning("%s: %s", handler.__name__, error)
@@ -68,10 +52,25 @@ def answers(
         except pyfuse3.FUSEError:
             raise
         except Exception:
-            log.exception("%s%r failed", handler.__name__, args)
+            log.exception("%s%.200r failed", handler.__name__, args)  # what is written can be long
             raise pyfuse3.FUSEError(errno.EIO) from None
 
-    return answer
+    return cast("Handler", answer)
+
+
+class _Listing(NamedTuple):
+    """An open directory: the names as they were when it was last read from its beginning."""
+
+    directory: Directory
+    entries: list[tuple[str, Node]]
+
+
+def _wake(poller: pyfuse3.PollHandle) -> None:
+    """Wake who sleeps in poll(2), if there is still a kernel to do so."""
+    try:
+        poller.notify()
+    except OSError as error:  # whoever rings has nothing to do with a connection that ended
+        log.debug("a poller was not woken: %s", error)
 
 
 class Operations(pyfuse3.Operations):
@@ -91,52 +90,18 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.waits = waits
         self.handles = handles
-        self._owner = owner
         self._space = space
-        self._root = root
-        self._nodes: dict[int, Node] = {pyfuse3.ROOT_INODE: root}
-        self._lookups: dict[int, int] = {}
-        self._listings: dict[int, list[tuple[str, Node]]] = {}
+        self._inodes = Inodes(root, owner)
+        self._listings: dict[int, _Listing] = {}
         self._next_listing = 0
 
-    # Nodes and their attributes
-
-    def _node(self, inode: int) -> Node:
-        try:
-            return self._nodes[inode]
-        except KeyError:
-            raise NotFound(f"inode {inode}") from None
-
     def _directory(self, inode: int) -> Directory:
-        node = self._node(inode)
+        node = self._inodes[inode]
         if not isinstance(node, Directory):
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return node
 
-    def _inode(self, node: Node) -> int:
-        return pyfuse3.ROOT_INODE if node is self._root else node.ino
-
-    def _remember(self, node: Node) -> None:
-        """Count one more name or listing by which the kernel knows *node*."""
-        inode = self._inode(node)
-        self._nodes.setdefault(inode, node)
-        self._lookups[inode] = self._lookups.get(inode, 0) + 1
-
-    async def _attributes(self, node: Node) -> pyfuse3.EntryAttributes:
-        measured = await node.measure()
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = pyfuse3.InodeT(self._inode(node))
-        entry.st_mode = pyfuse3.ModeT(self._owner.mode_of(node))
-        entry.st_nlink = 1
-        entry.st_uid = self._owner.uid
-        entry.st_gid = self._owner.gid
-        entry.st_size = measured.size
-        entry.st_blocks = -(-measured.size // _BLOCK)
-        entry.st_blksize = 4096
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = measured.mtime_ns
-        entry.attr_timeout = 0  # sizes move without the kernel's doing
-        entry.entry_timeout = _KEEP_NAMES_S if node.fixed else 0
-        return entry
+    # Nodes and their attributes
 
     @answers
     async def lookup(
@@ -144,27 +109,24 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         del ctx
         node = self._directory(parent_inode).lookup(os.fsdecode(name))
-        entry = await self._attributes(node)
-        self._remember(node)
+        entry = await self._inodes.attributes(node)
+        self._inodes.remember(node)
         return entry
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
-        for inode, count in inode_list:
-            left = self._lookups.get(inode, 0) - count
-            if left > 0:
-                self._lookups[inode] = left
-            elif inode != pyfuse3.ROOT_INODE:
-                self._lookups.pop(inode, None)
-                self._nodes.pop(inode, None)
+        self._inodes.forget(inode_list)
 
     @answers
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         del ctx
         fh = getattr_handle()
-        if fh is not None:
-            # Only lseek(SEEK_END) asks so: the one sign of it that reaches us.
-            self.handles[fh].opened.seek_to_end()
-        return await self._attributes(self._node(inode))
+        opened = None if fh is None else self.handles[fh].opened
+        entry = await self._inodes.attributes(self._inodes[inode])
+        if opened is not None:
+            # Only lseek(SEEK_END) asks so: the one sign of it that reaches us. The end is the one
+            # that it is told here, whatever was still to be rendered for it.
+            opened.seek_to_end()
+        return entry
 
     @answers
     async def setattr(
@@ -176,7 +138,7 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         del attr, fh, ctx
-        node = self._node(inode)
+        node = self._inodes[inode]
         if fields.update_mode or fields.update_uid or fields.update_gid:
             raise Fixed("modes and owners are given at mount")
         if fields.update_size and not (isinstance(node, File) and node.writable):
@@ -184,27 +146,35 @@ class Operations(pyfuse3.Operations):
         if not fields.update_size and (fields.update_atime or fields.update_mtime):
             raise Fixed("times are those of events")
         # O_TRUNC on a control file comes as a size of 0, and means nothing there.
-        return await self._attributes(node)
+        return await self._inodes.attributes(node)
 
     # Directories
 
     @answers
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         del ctx
-        listing = self._next_listing
+        directory = self._directory(inode)
+        fh = self._next_listing
         self._next_listing += 1
-        self._listings[listing] = list(self._directory(inode).entries())
-        return listing
+        self._listings[fh] = _Listing(directory, [])
+        return fh
 
     @answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
-        for index in range(start_id, len(listing)):
-            name, node = listing[index]
-            entry = await self._attributes(node)
-            if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, index + 1):
+        if start_id == 0:  # the first read, or rewinddir(3), which looks anew
+            listing.entries[:] = listing.directory.entries()
+        named = []
+        for index, (name, node) in enumerate(listing.entries[start_id:], start_id + 1):
+            try:
+                entry = await self._inodes.attributes(node)
+            except (NotFound, Stale):  # gone since the listing began
+                continue
+            if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, index):
                 break
-            self._remember(node)
+            named.append(node)
+        for node in named:  # only now is it sure that the kernel gets them
+            self._inodes.remember(node)
 
     async def releasedir(self, fh: int) -> None:
         self._listings.pop(fh, None)
@@ -217,7 +187,7 @@ class Operations(pyfuse3.Operations):
         data.f_bsize = data.f_frsize = 4096
         data.f_blocks = -(-capacity // 4096)
         data.f_bfree = data.f_bavail = max(0, capacity - used) // 4096
-        data.f_files = len(self._nodes)
+        data.f_files = len(self._inodes)
         data.f_ffree = data.f_favail = 0
         data.f_namemax = _NAME_MAX
         return data
@@ -226,7 +196,7 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        node = self._node(inode)
+        node = self._inodes[inode]
         if not isinstance(node, File):
             raise pyfuse3.FUSEError(errno.EISDIR)
         access = flags & os.O_ACCMODE
@@ -237,12 +207,13 @@ class Operations(pyfuse3.Operations):
             raise Denied("not for reading")
         opened = await node.open(ctx.pid)
         try:
-            handle = self.handles.add(self._inode(node), ctx.pid, opened)
-        except ZeventfsError:
+            handle = self.handles.add(self._inodes.number(node), ctx.pid, opened)
+        except BaseException:
             opened.close()
             raise
         # Sizes move and streams have none: the kernel must keep no pages and ask every time.
-        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(handle.fh), direct_io=True)
+        fh = pyfuse3.FileHandleT(handle.fh)
+        return pyfuse3.FileInfo(fh=fh, direct_io=True, keep_cache=False)
 
     @answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
@@ -278,7 +249,7 @@ class Operations(pyfuse3.Operations):
         opened = handle.opened
         ready = opened.ready()
         if poll_handle is not None and opened.bell is not None:
-            opened.bell.call(handle, poll_handle.notify)
+            opened.bell.call(handle, functools.partial(_wake, poll_handle))
             self.handles.record_poll(handle, kernel_handle)
         return ready
 

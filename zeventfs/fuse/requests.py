@@ -36,7 +36,10 @@ finally:
 
 import pyfuse3  # noqa: E402 - only now do its symbols resolve to ours
 
+from zeventfs.fuse.turns import trio_with_turns  # noqa: E402 - follows pyfuse3
+
 bind(pyfuse3.__file__)
+pyfuse3.trio = trio_with_turns  # type: ignore[attr-defined]  # its stub has no imports
 
 __all__ = [
     "current",

@@ -2,13 +2,12 @@
 
 The end comes in one of three ways: `zeventfs umount` or a signal asks for it (all requests are
 answered with ESHUTDOWN, the mount is detached, then the daemon leaves), the kernel unmounts when
-the last user is gone, or somebody aborts the connection. In each, every wait is ended first.
+the last user is gone, or somebody aborts the connection. In each, every wait is ended first, and
+afterwards nothing of the mount is left; nor is there when a bug ends the daemon.
 """
 
 import logging
 import math
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,17 +15,19 @@ import trio
 
 from zeventfs.bell import Bell
 from zeventfs.errors import MountFailed
+from zeventfs.fuse.ending import EndSignals
+from zeventfs.fuse.mountpoint import Mountpoint
 from zeventfs.fuse.operations import Operations
 from zeventfs.fuse.requests import pyfuse3, watch
 from zeventfs.fuse.waits import Waits
 
-__all__ = ["MOST_WAITING", "longest_wait_s", "mount", "serve"]
+__all__ = ["MOST_WAITING", "longest_wait_s", "mount", "serve", "unmount"]
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 10_000
 _OTHER_WORKERS = 64  # so that whatever waits, something is left to answer
-_IDLE_WORKERS = 4
+_IDLE_WORKERS = 1
 _TIMEOUTS = Path("/proc/sys/fs/fuse")
 
 
@@ -55,20 +56,37 @@ def longest_wait_s() -> float:
     return longest
 
 
-def mount(operations: Operations, mountpoint: Path, options: set[str]) -> None:
-    """Mount; MountFailed if it can't be, the reason having been printed by libfuse."""
+def mount(operations: Operations, path: Path, options: set[str]) -> Mountpoint:
+    """Mount at *path*; MountFailed if it can't be, the reason having been printed by libfuse."""
     try:
         pyfuse3.init(
             operations,
-            str(mountpoint),
+            str(path),
             {"default_permissions", "fsname=zeventfs", "subtype=zeventfs", *options},
         )
     except RuntimeError as error:
-        raise MountFailed(f"can't mount at {mountpoint}: {error}") from error
+        raise MountFailed(f"can't mount at {path}: {error}") from error
+    return Mountpoint(path)
+
+
+async def unmount(mountpoint: Mountpoint) -> None:
+    """Close the session, and detach what is left of the mount, whatever ended it.
+
+    In this order: nobody answers any more, and a closed connection is an error at once for
+    whoever asks the mounted tree something, umount(8) included.
+    """
+    pyfuse3.close(unmount=False)
+    if mountpoint.is_ours:
+        log.warning("the mount at %s has no daemon any more: detaching it", mountpoint.path)
+        await mountpoint.detach()
 
 
 async def serve(
-    operations: Operations, bells: list[Bell], mountpoint: Path, ready: Callable[[], None]
+    operations: Operations,
+    bells: list[Bell],
+    mountpoint: Mountpoint,
+    ready: Callable[[], None],
+    asked: EndSignals,
 ) -> None:
     """Answer the kernel until the mount is over; call *ready* as soon as it is answered."""
     waits = operations.waits
@@ -76,29 +94,28 @@ async def serve(
     operations.init = answering.set  # type: ignore[method-assign]
 
     def ended() -> None:
+        # Whoever is blocked is answered for order's sake; no reply arrives any more.
+        logging.getLogger("pyfuse3").setLevel(logging.CRITICAL)
         waits.end()
         _wake(bells)
 
     watch(waits.interrupt, ended)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:
 
-            async def announce() -> None:
-                await answering.wait()
-                ready()
+        async def announce() -> None:
+            await answering.wait()
+            ready()
 
-            async def end_by_signal() -> None:
-                async for number in signals:
-                    if number != signal.SIGHUP:
-                        log.info("%s: the mount ends", signal.Signals(number).name)
-                        await _end(waits, bells, mountpoint)
-                        return
+        async def end_by_signal() -> None:
+            number = await asked.wait()
+            log.info("%s: the mount ends", number.name)
+            await _end(waits, bells, mountpoint)
 
-            nursery.start_soon(announce)
-            nursery.start_soon(end_by_signal)
-            await pyfuse3.main(_IDLE_WORKERS, MOST_WAITING + _OTHER_WORKERS)
-            waits.end()
-            nursery.cancel_scope.cancel()
+        nursery.start_soon(announce)
+        nursery.start_soon(end_by_signal)
+        await pyfuse3.main(_IDLE_WORKERS, MOST_WAITING + _OTHER_WORKERS)
+        waits.end()
+        nursery.cancel_scope.cancel()
 
 
 def _wake(bells: list[Bell]) -> None:
@@ -107,16 +124,11 @@ def _wake(bells: list[Bell]) -> None:
         bell.ring()
 
 
-async def _end(waits: Waits, bells: list[Bell], mountpoint: Path) -> None:
+async def _end(waits: Waits, bells: list[Bell], mountpoint: Mountpoint) -> None:
     """Answer everybody, let go of the mountpoint, and stop."""
     waits.end()
     _wake(bells)
     while len(waits):
         await trio.lowlevel.checkpoint()
-    command = ["umount", "-l", "--"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z", "--"]
-    done = await trio.run_process(
-        [*command, str(mountpoint)], check=False, capture_stdout=True, capture_stderr=True
-    )
-    if done.returncode:
-        log.warning("%s: %s", " ".join(command), done.stderr.decode(errors="replace").strip())
+    await mountpoint.detach()
     pyfuse3.terminate()

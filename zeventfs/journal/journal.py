@@ -1,7 +1,8 @@
 """The queue: every event of the mount, from every source, in the order in which it came.
 
 Invariants: seqs have no holes; a byte that was shown at a position stays there; whole segments
-are evicted, the oldest first, as soon as more than *retain* bytes are kept. The journal knows no
+are evicted, the oldest first, as soon as more than *retain* bytes, or too many of them, are kept,
+but for the one that grows. The journal knows no
 source, no file and no clock of its own. It is used from one thread.
 
 A clear begins a new segment. What was there before it is out of every stream's reach, and stays
@@ -21,6 +22,7 @@ from zeventfs.nvlist import Type
 __all__ = ["GAP", "Encoder", "Journal", "JournalStatistics", "Limits", "gap_event"]
 
 GAP = "zeventfs.gap"
+_MOST_SEGMENTS = 512  # each costs a descriptor and some pages, however little is in it
 
 
 class Encoder(Protocol):
@@ -90,11 +92,12 @@ class Journal:
         self._store = store or Store(None)
         self._arrivals: list[Callable[[], None]] = []
         self._held: list[Segment] = []  # evicted, but open somewhere
-        self.segments = self._store.recovered or [self._first_segment()]
+        self.segments = list(self._store.recovered) or [self._first_segment()]
         self.lines = Rendition(self.segments[0].lines, self._encode_gap, self.losses)
         self._text: TextRendition | None = None
         self._recover_renditions()
         self.kept = sum(each.used for each in self.segments)
+        self._evict()
 
     def _first_segment(self) -> Segment:
         segment = self._store.create(Identity(self.epoch, 1, 1, 0), self.limits.segment)
@@ -144,7 +147,7 @@ class Journal:
         self.current.mark_cleared()
         self.lines.clear_before(self.current.lines)
         if self._text is not None:
-            self._text.clear_before_current()
+            self._text.clear_before_segment(self.current)
 
     def text(self, encode: Callable[[bytes], bytes]) -> TextRendition:
         """The rendition as text, *encode* giving that of a packed nvlist; begun when first asked.
@@ -153,8 +156,9 @@ class Journal:
         """
         if self._text is None:
             self._text = TextRendition(self.segments, encode, self.losses)
-            if self.lines.floor.position > self.segments[0].lines.base:
-                self._text.clear_before_current()
+            for segment in self.segments:
+                if segment.after_clear:
+                    self._text.clear_before_segment(segment)
         return self._text
 
     def hold(self, segment: Segment) -> None:
@@ -210,6 +214,7 @@ class Journal:
             self.lines.add(new.lines)
             if self._text is not None:
                 self._text.add_segment(new)
+            self._evict()
             return
         if old.after_clear:
             new.mark_cleared()
@@ -220,13 +225,15 @@ class Journal:
             self._text.replace_segment(old, new)
 
     def _evict(self) -> None:
-        """Let the oldest segments go until no more than retain bytes are kept."""
-        while self.kept > self.limits.retain and len(self.segments) > 1:
+        """Let the oldest segments go until no more is kept than may be."""
+        while len(self.segments) > 1 and (
+            self.kept > self.limits.retain or len(self.segments) > _MOST_SEGMENTS
+        ):
             segment = self.segments.pop(0)
             self.kept -= segment.used
             self.lines.evict()
             if self._text is not None:
-                self._text.evict_segment(segment)
+                self._text.evict_segment()
             if segment.holders:
                 self._held.append(segment)
             else:

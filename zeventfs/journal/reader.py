@@ -7,7 +7,7 @@ gap (the gap's own bytes take up offsets that no position stands behind).
 
 What is a seek? A reader like bash's `read` takes a block, then steps back to the end of the line
 that it wanted. So an offset within the last answer, both its ends included, continues it, and any
-other is a seek.
+other is a seek: below the oldest event kept it begins there, beyond the end it is the end.
 
 A position that is no longer kept is a *gap*: one event of this reader's own, in an answer of its
 own, after which the reader stands at the oldest event kept. For every reader, the events that it
@@ -88,10 +88,21 @@ class Reader:
         return ReaderState(self.skew, self.start, self.end, self.seq, self.gap)
 
     def restore(self, state: ReaderState) -> None:
-        """Stand where another reader of the same epoch stood."""
+        """Stand where another reader of the same rendition, in the same epoch, stood.
+
+        A part of its last answer that is no longer kept can't be stepped back to.
+        """
         self.skew, self.start, self.end, self.seq, self.gap = state
         if self.gap is not None:
             self._gap_bytes = self._encode(self.gap)
+            return
+        rendition = self.rendition
+        position = self.end + self.skew
+        self._columns = rendition.columns_between(self.start + self.skew, position)
+        kept_from = rendition.columns[0].base  # be it cleared or not
+        self.start = min(max(self.start, kept_from - self.skew), self.end)
+        if position >= kept_from:
+            self._rest = rendition.rest_at(position)
 
     def ready(self) -> bool:
         """Whether a read at the end of the last one, or at the end sought since, gets something."""
@@ -123,7 +134,7 @@ class Reader:
         position = offset + self.skew
         if position >= rendition.end:
             return None
-        if position < rendition.oldest.position:
+        if position < rendition.begin:
             return self._fall_into_gap(offset, size)
         buffer, self.seq, self._rest, self._columns = rendition.cut(position, size)
         self.start = offset
@@ -185,10 +196,8 @@ class Reader:
         if offset == self.end:
             return self.seq
         position = offset + self.skew
-        for column in reversed(self._columns):
-            if column.base <= position:
-                return column.seq_at(position)
-        return self.seq
+        column = next(each for each in reversed(self._columns) if each.base <= position)
+        return column.seq_at(position)
 
     def _encode(self, gap: Gap) -> bytes:
         return self.rendition.encode_gap(gap.first_seq, gap.last_seq, gap.cause, gap.time_ns)

@@ -85,6 +85,11 @@ class Rendition:
             return self.floor
         return Mark(first.base, first.first_seq)
 
+    @property
+    def begin(self) -> int:
+        """The position of `oldest`."""
+        return max(self.columns[0].base, self.floor.position)
+
     def add(self, column: Column) -> None:
         """Go on in *column*, which begins where the last one ends."""
         self.columns.append(column)
@@ -112,6 +117,21 @@ class Rendition:
     def seq_at(self, position: int) -> int:
         """The seq of the event at *position*, which must be kept or the end."""
         return self.columns[self.index_of(position)].seq_at(position)
+
+    def columns_between(self, start: int, end: int) -> Sequence[Column]:
+        """The columns kept in which positions from *start* to *end* are."""
+        return [each for each in self.columns if each.base <= end and start <= each.end]
+
+    def rest_at(self, position: int) -> bytes:
+        """What is left of the event that *position* is inside of; nothing at an event's beginning.
+
+        *position* must be kept or the end.
+        """
+        column = self.columns[self.index_of(position)]
+        start = position - column.base
+        if position == column.start_of(column.seq_at(position)):
+            return b""
+        return bytes(column.buffer[start : column.end_of(start)])
 
     def cut(self, position: int, size: int) -> Cut:
         """As many whole events from *position* on as fit into *size*; a part if not even one does.

@@ -5,6 +5,7 @@ memory, and that is said once; it will not survive the daemon, but it is read li
 """
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 
 from zeventfs.errors import DamagedState
@@ -14,13 +15,16 @@ __all__ = ["Store"]
 
 log = logging.getLogger(__name__)
 
+_NAME = "segment-%010d"
+_NAMES = "segment-" + 10 * "[0-9]"
+
 
 class Store:
     """Segments in *directory*, or in memory only if that is None.
 
     `recovered` are those that an earlier daemon left there: the newest unbroken run of one epoch,
-    oldest first. What else looks like a segment is removed. Raises OSError when the directory
-    can't be read.
+    oldest first, if it reaches to the epoch's last event: going on from before that would give
+    seqs and positions twice. What else looks like a segment is removed.
     """
 
     def __init__(self, directory: Path | None) -> None:
@@ -31,7 +35,7 @@ class Store:
     def create(self, identity: Identity, size: int) -> Segment:
         """A new segment with room for *size* bytes of lines."""
         if self._directory is not None:
-            path = self._directory / f"segment-{identity.serial:010}"
+            path = self._directory / (_NAME % identity.serial)
             try:
                 segment = Segment.create(path, identity, size)
             except OSError as error:
@@ -57,20 +61,34 @@ class Store:
 
 
 def _recover(directory: Path) -> list[Segment]:
-    found: list[Segment] = []
-    for path in sorted(directory.glob("segment-*")):
+    run: list[Segment] = []
+    for path in sorted(directory.glob(_NAMES)):
         try:
             segment = Segment.recover(path)
         except (DamagedState, OSError) as error:
-            log.warning("%s is left out of the journal: %s", path.name, error)
-            path.unlink(missing_ok=True)
+            log.warning("%s is left out of the journal: %s", path, error)
+            _remove(path)
             continue
-        if found and not _follows(found[-1], segment):
-            for older in found:
-                older.drop()
-            found.clear()
-        found.append(segment)
-    return found
+        if run and not _follows(run[-1], segment):
+            _drop(run)
+        elif run and not run[-1].used:
+            run.pop().drop()  # the newer one has its place
+        run.append(segment)
+    if run and run[-1].sealed:
+        log.warning("%s: the newest events are missing; a new epoch begins", directory)
+        _drop(run)
+    return run
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # a directory, say; nobody of ours made it
+        path.unlink()
+
+
+def _drop(run: list[Segment]) -> None:
+    for segment in run:
+        segment.drop()
+    run.clear()
 
 
 def _follows(older: Segment, newer: Segment) -> bool:

@@ -24,7 +24,7 @@ class TextColumn(Column):
     __slots__ = ("_encode", "segment")
 
     def __init__(self, segment: Segment, encode: Callable[[bytes], bytes]) -> None:
-        super().__init__(0, segment.identity.first_seq, memoryview(bytearray(_FIRST_ROOM)))
+        super().__init__(0, segment.identity.first_seq, memoryview(b""))
         self.segment = segment
         self._encode = encode
 
@@ -34,7 +34,12 @@ class TextColumn(Column):
         return len(self.ends) == len(self.segment.lines.ends)
 
     def render(self, events: int) -> int:
-        """Render the next *events* events, or as many as there are; say how many."""
+        """Render the next *events* events, or as many as there are; say how many.
+
+        Of what has been evicted for good there are none.
+        """
+        if self.segment.stale:
+            return 0
         count = min(events, len(self.segment.lines.ends) - len(self.ends))
         for _ in range(count):
             self.append(self._encode(self.segment.packed(self.next_seq)))
@@ -44,31 +49,34 @@ class TextColumn(Column):
         """Add one event's text."""
         needed = self.length + len(encoded)
         if needed > len(self.buffer):
-            larger = bytearray(max(needed, 2 * len(self.buffer)))
+            larger = bytearray(max(needed, 2 * len(self.buffer), _FIRST_ROOM))
             larger[: self.length] = self.buffer[: self.length]
             self.buffer = memoryview(larger)
         super().append(encoded)
 
 
 class TextRendition(Rendition):
-    """The text of *segments* and all later ones; *encode* gives that of one packed nvlist."""
+    """The text of *segments* and all later ones; *encode* gives that of one packed nvlist.
 
-    __slots__ = ("_encode", "_pending", "_texts")
+    Invariant: the columns are those of the oldest segments kept, at least one, and `_pending` are
+    the segments after them, to which the run of bytes has not come yet.
+    """
+
+    __slots__ = ("_encode", "_pending")
 
     def __init__(
         self, segments: Sequence[Segment], encode: Callable[[bytes], bytes], losses: Losses
     ) -> None:
         self._encode = encode
-        self._texts: dict[int, TextColumn] = {}
         super().__init__(self.column_of(segments[0]), _encode_gap, losses)
-        self._pending = list(segments[1:])  # to which the run of bytes has not come yet
+        self._pending = list(segments[1:])
 
     def column_of(self, segment: Segment) -> TextColumn:
-        """The text of *segment*, as far as it is rendered."""
-        serial = segment.identity.serial
-        column = self._texts.get(serial)
+        """The text of *segment*, as far as it is rendered; it stays with the segment."""
+        column = segment.text
         if column is None:
-            column = self._texts[serial] = TextColumn(segment, self._encode)
+            column = segment.text = TextColumn(segment, self._encode)
+        assert isinstance(column, TextColumn)
         return column
 
     def catch_up(self, events: int) -> bool:
@@ -79,7 +87,7 @@ class TextRendition(Rendition):
                 return False
             if not self._pending:
                 return True
-            self._go_on_in(self._pending.pop(0))
+            self._go_on()
 
     @property
     def _last(self) -> TextColumn:
@@ -87,9 +95,10 @@ class TextRendition(Rendition):
         assert isinstance(last, TextColumn)
         return last
 
-    def _go_on_in(self, segment: Segment) -> None:
+    def _go_on(self) -> None:
+        """Have the run of bytes come to the next segment, whether this one is complete or not."""
         last = self._last
-        column = self.column_of(segment)
+        column = self.column_of(self._pending.pop(0))
         column.base = last.end + (not last.complete)
         self.add(column)
 
@@ -99,7 +108,6 @@ class TextRendition(Rendition):
 
     def replace_segment(self, old: Segment, new: Segment) -> None:
         """Have *new* in place of *old*, which is empty."""
-        self._texts.pop(old.identity.serial, None)
         if old in self._pending:
             self._pending[self._pending.index(old)] = new
         else:
@@ -107,18 +115,19 @@ class TextRendition(Rendition):
             column.base = self._last.base
             self.replace_last(column)
 
-    def evict_segment(self, segment: Segment) -> None:
-        """Forget the oldest *segment*, rendered or not."""
+    def evict_segment(self) -> None:
+        """Forget the oldest segment, rendered or not."""
         if len(self.columns) == 1:
-            self._go_on_in(self._pending.pop(0))
+            self._go_on()
         self.evict()
-        self._texts.pop(segment.identity.serial, None)
 
-    def clear_before_current(self) -> None:
-        """Put all but the newest segment out of the streams' reach, rendered or not."""
-        if self._pending:
-            self._go_on_in(self._pending[-1])
-            self._pending.clear()
+    def clear_before_segment(self, segment: Segment) -> None:
+        """Put all before *segment*, rendered or not, out of the streams' reach.
+
+        It must be one to which the run of bytes has not come, or only just.
+        """
+        while self._last.segment is not segment:
+            self._go_on()
         self.clear_before(self._last)
 
 

@@ -16,7 +16,7 @@ from zeventfs.journal.segment import Segment
 from zeventfs.journal.text import TextColumn
 from zeventfs.nodes.base import Attributes, Buffer, Clock, File, Open
 
-__all__ = ["Format", "JsonFormat", "LogFile", "OpenStream", "StreamFile", "TextFormat"]
+__all__ = ["Format", "JsonFormat", "LogFile", "OpenLog", "OpenStream", "StreamFile", "TextFormat"]
 
 _A_FEW = 64  # events rendered as text at once: about a millisecond
 
@@ -43,8 +43,12 @@ class Format(Protocol):
         """See to it that *column* has what there is of its first *length* bytes."""
         ...
 
-    async def length(self, segment: Segment | None) -> int:
-        """The bytes of *segment*'s log, or of the whole rendition, true at this moment."""
+    async def end(self) -> int:
+        """The bytes of the whole rendition, true at this moment."""
+        ...
+
+    async def length(self, segment: Segment) -> int:
+        """The bytes of *segment*'s log, true at this moment; Stale if it is evicted meanwhile."""
         ...
 
 
@@ -68,8 +72,11 @@ class JsonFormat:
     def reach_in(self, column: Column, length: int) -> None:
         """All is there."""
 
-    async def length(self, segment: Segment | None) -> int:
-        return self._journal.lines.end if segment is None else segment.lines.length
+    async def end(self) -> int:
+        return self._journal.lines.end
+
+    async def length(self, segment: Segment) -> int:
+        return segment.lines.length
 
 
 class TextFormat:
@@ -104,17 +111,22 @@ class TextFormat:
         while column.length < length and column.render(_A_FEW):
             pass
 
-    async def length(self, segment: Segment | None) -> int:
+    async def end(self) -> int:
         if not self._asked:
             return 0
         text = self._journal.text(self._encode)
-        if segment is None:
-            while not text.catch_up(_A_FEW):
-                await trio.lowlevel.checkpoint()
-            return text.end
-        column = text.column_of(segment)
-        while column.render(_A_FEW):
+        while not text.catch_up(_A_FEW):
             await trio.lowlevel.checkpoint()
+        return text.end
+
+    async def length(self, segment: Segment) -> int:
+        if not self._asked:
+            return 0
+        column = self._journal.text(self._encode).column_of(segment)
+        while not segment.stale and column.render(_A_FEW):
+            await trio.lowlevel.checkpoint()
+        if segment.stale:
+            raise Stale("evicted")
         return column.length
 
 
@@ -134,7 +146,8 @@ class OpenStream(Open):
 
     def read(self, offset: int, size: int) -> Buffer | None:
         reader = self.reader
-        self._format.reach(offset + reader.skew + size)
+        # of a seek, the offset is the position
+        self._format.reach(offset + max(reader.skew, 0) + size)
         return reader.read(offset, size)
 
     def ready(self) -> int:
@@ -167,7 +180,7 @@ class StreamFile(File):
         self.readers: dict[Open, None] = {}
 
     async def measure(self) -> Attributes:
-        return Attributes(await self._format.length(None), self._journal.current.mtime_ns)
+        return Attributes(await self._format.end(), self._journal.current.mtime_ns)
 
     async def open(self, pid: int) -> OpenStream:
         reader = Reader(self._format.rendition(), self._clock_ns)
@@ -200,7 +213,10 @@ class OpenLog(Open):
 
 
 class LogFile(File):
-    """`log`, `log.1`, ...: the lines of one segment, under whatever name it has by now."""
+    """`log`, `log.1`, ...: the lines of one segment, under whatever name it has by now.
+
+    A segment that is no longer the journal's has no name, and is there for its holders only.
+    """
 
     __slots__ = ("_format", "_journal", "segment")
     fixed = False
@@ -211,13 +227,18 @@ class LogFile(File):
         self._format = style
         self.segment = segment
 
+    def _check(self) -> None:
+        segment = self.segment
+        if segment.stale or not (segment.holders or segment in self._journal.segments):
+            raise Stale("evicted")
+
     async def measure(self) -> Attributes:
+        self._check()
         return Attributes(await self._format.length(self.segment), self.segment.mtime_ns)
 
-    async def open(self, pid: int) -> Open:
+    async def open(self, pid: int) -> OpenLog:
         del pid
-        if self.segment.stale:
-            raise Stale("evicted")
+        self._check()
         return OpenLog(self._journal, self.segment, self._format)
 
 

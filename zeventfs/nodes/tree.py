@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from importlib.resources import files
 
-from zeventfs.nodes.base import Clock, ControlFile, Directory, Node, SnapshotFile, Writer
+from zeventfs.nodes.base import Clock, Directory, Node, SnapshotFile
 from zeventfs.nodes.events import EventsDirectory
 
-__all__ = ["simulator_directory", "tree"]
+__all__ = ["tree"]
 
 
 def tree(events: EventsDirectory, others: Mapping[str, Directory], clock_ns: Clock) -> Directory:
@@ -19,13 +19,3 @@ def tree(events: EventsDirectory, others: Mapping[str, Directory], clock_ns: Clo
         **others,
     }
     return Directory("", children, made_ns)
-
-
-def simulator_directory(inject: Writer, clock_ns: Clock) -> Directory:
-    """`simulator/`, with *inject* for what is written to `inject`."""
-    made_ns = clock_ns()
-    return Directory(
-        "simulator",
-        {"inject": ControlFile("simulator/inject", inject, made_ns)},
-        made_ns,
-    )

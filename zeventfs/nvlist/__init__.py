@@ -2,8 +2,12 @@
 
 The formats are libnvpair's (OpenZFS module/nvpair/nvpair.c). Two decoders stand behind `decode`:
 the generic ones (`_native`, `_xdr`) make every check, and `_shapes` recognises native lists that
-have been seen before but for their values. They always agree; the generic ones are the reference.
+have been seen before but for their values. So it is with `pack`. They always agree; the generic
+ones are the reference.
 """
+
+from collections.abc import Iterable
+from typing import Any
 
 from zeventfs.nvlist import _native, _shapes, _xdr
 from zeventfs.nvlist._model import (
@@ -28,6 +32,7 @@ __all__ = [
     "decode",
     "decode_first",
     "encode",
+    "pack",
 ]
 
 _XDR = bytes([Encoding.XDR])
@@ -58,7 +63,18 @@ def encode(nvlist: NVList, encoding: Encoding = Encoding.NATIVE) -> bytes:
 
     Raises NvlistError if it would be longer than INT32_MAX bytes.
     """
-    packed = _xdr.encode(nvlist) if encoding is Encoding.XDR else _native.encode(nvlist)
+    return _checked(_xdr.encode(nvlist) if encoding is Encoding.XDR else _native.encode(nvlist))
+
+
+def pack(pairs: Iterable[tuple[str, Type, Any]], flags: int = 1) -> bytes:
+    """Give `encode(NVList.of(pairs, flags))`, quickly if such pairs have been packed before.
+
+    Raises Invalid as they do.
+    """
+    return _checked(_shapes.pack(pairs, flags))
+
+
+def _checked(packed: bytes) -> bytes:
     if len(packed) > INT32_MAX:
         raise NvlistError("the list is longer than INT32_MAX bytes", INT32_MAX)
     return packed

@@ -131,6 +131,8 @@ ELEMENT: Final[dict[Type, str]] = {
 }
 """The struct code of each numeric array's elements."""
 
+_LISTS: Final = frozenset({Type.NVLIST, Type.NVLIST_ARRAY})
+_STRINGS: Final = frozenset({Type.STRING, Type.STRING_ARRAY})
 _ARRAYS: Final = frozenset(kind for kind in Type if kind.name.endswith("_ARRAY"))
 _TYPES: Final = {int(kind): kind for kind in Type}
 _NELEM: Final = {
@@ -182,7 +184,7 @@ class Slot(NamedTuple):
     @property
     def width(self) -> int:
         """How many flat values the pair has."""
-        if self.type in (Type.NVLIST, Type.NVLIST_ARRAY):
+        if self.type in _LISTS:
             return sum(layout.width for layout in self.lists)
         return 1 if self.type is Type.BYTE_ARRAY else self.nelem
 
@@ -310,7 +312,7 @@ class NVList:
 def _scalar(kind: Type, atom: Atom) -> Any:
     if kind in (Type.BOOLEAN_VALUE, Type.BOOLEAN_ARRAY):
         return bool(atom)
-    if kind in (Type.STRING, Type.STRING_ARRAY):
+    if kind in _STRINGS:
         return cast("bytes", atom).decode(errors="surrogateescape")
     return atom
 
@@ -328,14 +330,14 @@ def _atoms(kind: Type, value: Any) -> tuple[list[Atom], int, tuple[Layout, ...]]
         return [], 0, ()
     try:
         elements = list(value) if kind in _ARRAYS else [value]
-        if kind in (Type.NVLIST, Type.NVLIST_ARRAY):
+        if kind in _LISTS:
             atoms = [atom for nvlist in elements for atom in nvlist.values]
             return atoms, len(elements), tuple(nvlist.layout for nvlist in elements)
         if kind is Type.BYTE_ARRAY:
             return [bytes(elements)], len(elements), ()
-        if kind in (Type.STRING, Type.STRING_ARRAY):
+        if kind in _STRINGS:
             return [_encoded(text) for text in elements], len(elements), ()
-        form = struct.Struct(f"={len(elements)}{SCALARS.get(kind) or ELEMENT[kind]}")
-        return list(form.unpack(form.pack(*elements))), len(elements), ()
+        form = f"={len(elements)}{SCALARS.get(kind) or ELEMENT[kind]}"
+        return list(struct.unpack(form, struct.pack(form, *elements))), len(elements), ()
     except (AttributeError, OverflowError, TypeError, ValueError, struct.error) as error:
         raise Invalid(f"{kind.name} can't hold {value!r}") from error

@@ -99,7 +99,7 @@ def _event(line: bytes) -> tuple[str, list[Pair]]:
 def _object(line: bytes) -> dict[str, Any]:
     try:
         event = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(f"{error}.") from None
     if not isinstance(event, dict):
         raise Invalid(f"it must be an object, not {_shown(event)}.")

@@ -11,6 +11,7 @@ that was shut down answers ESHUTDOWN to every call (the kernel's /dev/zfs is gon
 """
 
 import errno
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -23,8 +24,11 @@ __all__ = ["LEN_MAX", "Ring", "RingCursor"]
 LEN_MAX = 512  # zfs_zevent_len_max since 2.0.5 and 2.1.0
 
 
+_strerror = functools.cache(os.strerror)  # every drain of the queue ends with one
+
+
 def _refusal(number: int, *, needed: int = 0) -> DeviceError:
-    return DeviceError(number, os.strerror(number), needed=needed)
+    return DeviceError(number, _strerror(number), needed=needed)
 
 
 def _eid_of(packed: bytes) -> object:
@@ -36,14 +40,15 @@ def _eid_of(packed: bytes) -> object:
 
 
 class _Queue:
-    """What a ring and its cursors share; `changed` is its lock and wakes blocked reads."""
+    """What a ring and its cursors share, guarded by `lock`; `changed` wakes blocked reads."""
 
     def __init__(self) -> None:
         self.events: dict[int, bytes] = {}  # position -> packed; the positions have no holes
         self.end = 0  # the position that the next event gets
         self.rate_limited = 0
         self.down = False
-        self.changed = threading.Condition()
+        self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)
 
     @property
     def oldest(self) -> int:
@@ -81,7 +86,7 @@ class Ring:
         Raises DeviceError ESHUTDOWN.
         """
         queue = self._queue
-        with queue.changed:
+        with queue.lock:
             queue.check()
             count = len(queue.events)
             queue.events.clear()
@@ -97,7 +102,7 @@ class Ring:
         Raises DeviceError ESHUTDOWN.
         """
         queue = self._queue
-        with queue.changed:
+        with queue.lock:
             queue.check()
             full = len(queue.events) >= self.len_max
             queue.events[queue.end] = packed
@@ -113,13 +118,13 @@ class Ring:
 
         The count is one for all cursors: whichever reads next reports it as dropped.
         """
-        with self._queue.changed:
+        with self._queue.lock:
             self._queue.rate_limited += count
 
     def shutdown(self) -> None:
         """Go away, as when the module is unloaded: the queue is freed, all calls get ESHUTDOWN."""
         queue = self._queue
-        with queue.changed:
+        with queue.lock:
             queue.down = True
             queue.events.clear()
             queue.changed.notify_all()
@@ -141,7 +146,7 @@ class RingCursor:
         A cursor that is closed while it waits in another thread waits on, as a descriptor does.
         """
         queue = self._queue
-        with queue.changed:
+        with queue.lock:
             self._check()
             while (position := self._next_position()) not in queue.events:
                 if nonblock:
@@ -161,7 +166,7 @@ class RingCursor:
         Where a recording has an EID more than once, the oldest is meant.
         """
         queue = self._queue
-        with queue.changed:
+        with queue.lock:
             self._check()
             self._notice_eviction()
             if eid == SEEK_START:
@@ -177,7 +182,7 @@ class RingCursor:
         Like a pending signal it waits for the next wait if there is none just now, so that an
         interrupt that is a little early isn't lost; a caller may see EINTR once for nothing.
         """
-        with self._queue.changed:
+        with self._queue.lock:
             self._signalled = True
             self._queue.changed.notify_all()
 

@@ -28,6 +28,8 @@ class Key(NamedTuple):
 
 Shape = tuple[Key, ...]
 
+_NVLIST = Type.NVLIST  # a member of an enumeration takes long to look up
+
 # Keys of include/sys/fm/fs/zfs.h that no recorded event has: other releases', other platforms'.
 _DOCUMENTED = {
     Type.BOOLEAN: "by_kernel",
@@ -69,6 +71,7 @@ _LIKELY_IN: dict[str, dict[str, Any]] = {
     "sysevent.fs.zfs.pool_export": {"pool_state": 1},
 }
 _EMPTY: dict[Type, Any] = {
+    **{kind: () if kind.name.endswith("_ARRAY") else 0 for kind in Type},
     Type.BOOLEAN: True,
     Type.BOOLEAN_VALUE: False,
     Type.STRING: "",
@@ -161,15 +164,11 @@ def _filled(
         if key.optional and key.name not in given:
             continue
         path = prefix + key.name
-        if key.type is Type.NVLIST:
+        if key.type is _NVLIST:
             inner = given.get(key.name, {})
             pairs = _filled(key.keys, inner, facts, f"{path}.")
             yield key.name, key.type, NVList.of(pairs)
         elif key.name in given:
             yield key.name, key.type, given[key.name]
         else:
-            yield key.name, key.type, facts.get(path, _empty(key.type))
-
-
-def _empty(kind: Type) -> Any:
-    return _EMPTY.get(kind, () if kind.name.endswith("_ARRAY") else 0)
+            yield key.name, key.type, facts.get(path, _EMPTY[key.type])

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from zeventfs.nvlist import NVList, Type, encode
+from zeventfs.nvlist import NVList, Type, decode, pack
 from zeventfs.simulator.ring import LEN_MAX, Ring
 
 __all__ = ["ERPT_DATA_SZ", "FmCounters", "Pair", "ZfsDevice", "console_line"]
@@ -18,6 +18,9 @@ Pair = tuple[str, Type, Any]
 
 ERPT_DATA_SZ = 6144  # the largest packed event in bytes, include/sys/fm/util.h
 _NS = 1_000_000_000
+_TIME = ("time", Type.INT64_ARRAY)
+_EID = ("eid", Type.UINT64)
+_TAIL = frozenset({"time", "eid"})
 
 
 @dataclasses.dataclass(slots=True)
@@ -67,25 +70,17 @@ class ZfsDevice(Ring):
         """
         self._queue.check()
         eid = self._eid + 1
-        nvlist = NVList.of([*_without_tail(pairs), *self._tail(eid)])
+        own = [pair for pair in pairs if pair[0] not in _TAIL]  # names in an event are unique
+        own += (*_TIME, divmod(self._clock(), _NS)), (*_EID, eid)
+        packed = pack(own)
         self._eid = eid
-        packed = encode(nvlist)
         if len(packed) > ERPT_DATA_SZ:
             self.fm.erpt_dropped += 1
             return None
         if self.zfs_zevent_console:
-            self._console(console_line(name, nvlist))
+            self._console(console_line(name, decode(packed)))
         self.put(packed)
         return eid
-
-    def _tail(self, eid: int) -> Iterator[Pair]:
-        yield "time", Type.INT64_ARRAY, divmod(self._clock(), _NS)
-        yield "eid", Type.UINT64, eid
-
-
-def _without_tail(pairs: Iterable[Pair]) -> Iterator[Pair]:
-    """Leave out what post itself puts at the end: names in an event are unique."""
-    return (pair for pair in pairs if pair[0] not in {"time", "eid"})
 
 
 def console_line(name: str, nvlist: NVList) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from zeventfs.errors import ZeventfsError
-from zeventfs.event import Event
+from zeventfs.event import NS, Event
 from zeventfs.journal.journal import GAP
 from zeventfs.nvlist import Type
 from zeventfs.sources.device import Device, DeviceError
@@ -21,6 +21,7 @@ __all__ = ["EidRange", "Eids", "ZfsSource"]
 log = logging.getLogger(__name__)
 
 _FIRST_SIZE = 1024  # ZEVENT_SIZE, libzfs's own first buffer
+_LONGEST_NS = (2**63 - 1) * NS  # what an event's time can be: seconds are an INT64
 
 
 class EidRange(NamedTuple):
@@ -51,6 +52,8 @@ class Eids:
         if eid <= highest:
             if self._hole.first <= eid <= self._hole.last:
                 self._highest = highest
+            else:
+                self._hole = EidRange(1, 0)  # of the life before
             return None
         self._hole = EidRange(highest + 1, eid - 1)
         return self._hole
@@ -77,23 +80,27 @@ class ZfsSource:
         self.drain()
 
     def drain(self) -> None:
-        """Take everything that is queued."""
+        """Take everything that is queued; whatever is in it, nothing is raised."""
         while (packed := self._take()) is not None:
             try:
-                event = Event.from_packed("zfs", packed)
+                self._take_in(Event.from_packed("zfs", packed))
             except ZeventfsError as error:
                 # Its EID, if it had one, will be missed by the next event and so be counted.
                 self.malformed += 1
                 log.warning(
                     "%s: an event of %d bytes is malformed: %s", self.name, len(packed), error
                 )
-                continue
-            if event.eid is not None:
-                missing = self._eids.missing_before(event.eid)
-                if missing is not None:
-                    self._post(_gap(missing, event.time_ns))
-            self._post(event)
-            self.events += 1
+            except Exception:  # one event's bug must not end the source, nor who fed the device
+                self.malformed += 1
+                log.exception("%s: an event of %d bytes was lost", self.name, len(packed))
+
+    def _take_in(self, event: Event) -> None:
+        if event.eid is not None:
+            missing = self._eids.missing_before(event.eid)
+            if missing is not None:
+                self._post(_gap(missing, event.time_ns))
+        self._post(event)
+        self.events += 1
 
     def _take(self) -> bytes | None:
         """The next packed event; None when the queue is empty or the device is gone."""
@@ -101,25 +108,32 @@ class ZfsSource:
             try:
                 return self._cursor.next(nonblock=True, size=self._size).packed
             except DeviceError as error:
-                if error.errno == errno.ENOMEM:
+                if error.errno == errno.ENOMEM and error.needed > self._size:
                     self._size = error.needed
                     continue
-                if error.errno != errno.ENOENT and self.reason is None:
-                    self.reason = error.strerror
-                    log.warning("%s: %s", self.name, error.strerror)
+                if error.errno != errno.ENOENT:
+                    self._end(error)
                 return None
 
+    def _end(self, error: DeviceError) -> None:
+        if self.reason is None:
+            self.reason = error.strerror
+            log.warning("%s: %s", self.name, error.strerror)
+
     def clear(self) -> None:
-        """Empty the device's queue, having taken what is in it."""
+        """Empty the device's queue, having taken what is in it; a device that is gone has none."""
         self.drain()
-        self._device.clear()
+        try:
+            self._device.clear()
+        except DeviceError as error:
+            self._end(error)
 
 
 def _gap(missing: EidRange, time_ns: int) -> Event:
     return Event.make(
         "zfs",
         GAP,
-        time_ns,
+        min(max(time_ns, -_LONGEST_NS), _LONGEST_NS),  # a recording may say anything
         (
             ("dropped", Type.UINT64, missing.last - missing.first + 1),
             ("first_eid", Type.UINT64, missing.first),

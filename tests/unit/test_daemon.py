@@ -1,0 +1,191 @@
+"""The runtime directory: whose it is, and when what is in it goes; no mount is made here."""
+
+import dataclasses
+import fcntl
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from zeventfs import daemon
+from zeventfs.config import parse
+from zeventfs.daemon import _Daemon, _pieces, _runtime, run
+from zeventfs.errors import Invalid, MountFailed
+from zeventfs.fuse.ending import EndSignals
+from zeventfs.simulator.inject import MAX_BYTES
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Path:
+    return tmp_path / "base" / "runtime"
+
+
+def fill(path: Path) -> None:
+    for name in ("handles", "segment-0000000001", "segment-0000000002"):
+        (path / name).write_bytes(b"x")
+
+
+def names(path: Path) -> set[str]:
+    return {each.name for each in path.iterdir()}
+
+
+def test_it_says_who_lives_there(runtime: Path) -> None:
+    with _runtime(runtime) as path:
+        assert path == runtime
+        assert (path / "pid").read_text() == f"{os.getpid()}\n"
+        assert path.stat().st_mode & 0o777 == 0o700
+
+
+def test_after_an_orderly_end_only_what_is_not_ours_is_left(runtime: Path) -> None:
+    with _runtime(runtime) as path:
+        fill(path)
+        (path / "log").write_text("somebody's")
+    assert names(runtime) == {"log"}
+
+
+def test_after_a_crash_it_stays(runtime: Path) -> None:
+    with pytest.raises(ZeroDivisionError), _runtime(runtime) as path:  # noqa: PT012 - it is inside
+        fill(path)
+        raise ZeroDivisionError
+    assert len(names(runtime)) == 4
+    with _runtime(runtime):
+        pass
+    assert names(runtime) == set()
+
+
+def test_a_mount_that_never_was_leaves_nothing(runtime: Path) -> None:
+    with pytest.raises(MountFailed, match="why"), _runtime(runtime) as path:  # noqa: PT012 - inside
+        fill(path)
+        raise MountFailed("why")
+    assert names(runtime) == set()
+
+
+def test_a_failed_mount_keeps_what_an_earlier_daemon_left(runtime: Path) -> None:
+    runtime.mkdir(parents=True)
+    fill(runtime)
+    with pytest.raises(MountFailed, match="why"), _runtime(runtime):
+        raise MountFailed("why")
+    assert {"segment-0000000001", "segment-0000000002"} <= names(runtime)
+
+
+def test_two_daemons_never_share_it(runtime: Path) -> None:
+    with _runtime(runtime):
+        with pytest.raises(MountFailed, match="lives in"), _runtime(runtime):
+            pytest.fail("both live")
+        assert names(runtime) == {"pid"}
+
+
+def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MountFailed, match=r"can't use .*file"), _runtime(tmp_path / "file"):
+        pytest.fail("no directory")
+
+
+def test_a_file_system_without_locks_or_room_is_a_sentence(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", refuse)
+        with pytest.raises(MountFailed, match="No space left"), _runtime(runtime):
+            pytest.fail("not locked")
+
+
+def test_a_state_that_cannot_be_made_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    config = parse("sim", tmp_path)
+    assert config.runtime.is_relative_to(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(daemon, "HandleTable", refuse)
+    with pytest.raises(MountFailed, match="Input/output error"):
+        run(config, lambda: pytest.fail("ready"))
+    assert names(config.runtime) == set()
+
+
+def test_lines_are_taken_in_pieces_that_the_simulator_takes() -> None:
+    assert _pieces(b"a\nb\n") == (b"a\nb\n",)
+    begun = b"a" * (MAX_BYTES // 2) + b"\n"
+    rest = b"b\n" * (MAX_BYTES // 2 - 1)
+    assert _pieces(begun + rest) == (begun, b"\n" + rest)
+    assert all(len(piece) <= MAX_BYTES for piece in _pieces(begun + rest))
+    endless = b"a" * (MAX_BYTES + 1)
+    assert _pieces(endless) == (endless,)
+
+
+LINE = b'{"class":"sysevent.fs.zfs.config_sync","pool":"tank"}\n'
+CORPUS = Path(__file__).parents[1] / "corpus" / "zevents.jsonl"
+
+
+def made(tmp_path: Path, source: str, *options: str) -> _Daemon:
+    runtime = tmp_path / "runtime"
+    runtime.mkdir()
+    return _Daemon(dataclasses.replace(parse(source, tmp_path, options), runtime=runtime), runtime)
+
+
+async def test_injected_lines_are_in_the_journal_when_the_write_returns(tmp_path: Path) -> None:
+    simulated = made(tmp_path, "sim", "sim.rate=0")
+    await simulated._inject(LINE * 100)
+    assert simulated._journal.statistics().queued == 100
+    with pytest.raises(Invalid, match="Line 41"):
+        await simulated._inject(LINE * 40 + b"nonsense\n" + LINE)
+    assert simulated._journal.statistics().queued == 100
+
+
+async def test_a_clear_reaches_device_and_journal(tmp_path: Path) -> None:
+    simulated = made(tmp_path, "sim", "sim.rate=0")
+    await simulated._inject(LINE * 3)
+    simulated._clear()
+    assert simulated._journal.statistics().queued == 0
+    assert simulated._simulated is not None
+    assert len(simulated._simulated) == 0
+
+
+async def test_the_end_of_a_replay_is_an_event(tmp_path: Path) -> None:
+    replaying = made(tmp_path, f"replay:{CORPUS}")
+    [device] = replaying._replays
+    await replaying._replay(device)
+    last = bytes(replaying._journal.current.lines.buffer)[: replaying._journal.lines.end]
+    assert b'"class":"zeventfs.source.end"' in last.splitlines()[-1]
+    assert b"end of the recording" in last.splitlines()[-1]
+
+
+async def test_a_bug_in_a_replay_or_in_the_story_is_not_the_end_of_the_tree(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = made(tmp_path, f"sim+replay:{CORPUS}")
+
+    async def fail(_: object) -> str:
+        raise ZeroDivisionError
+
+    def break_off(*_: object) -> Iterator[Any]:
+        yield "sysevent.fs.zfs.config_sync", []
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(daemon, "play", fail)
+    monkeypatch.setattr(daemon, "tell", break_off)
+    await both._replay(both._replays[0])
+    assert both._journal.statistics().queued == 1
+    assert both._simulated is not None
+    with trio.fail_after(5):
+        await both._simulate(both._simulated)
+    assert len(caplog.records) == 3, "an event without a class, and two bugs"
+
+
+async def test_a_signal_before_the_mount_makes_none(tmp_path: Path) -> None:
+    simulated = made(tmp_path, "sim")
+    with EndSignals() as asked:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(MountFailed, match="SIGTERM"):
+            await simulated.serve(lambda: pytest.fail("ready"), asked)

@@ -1,0 +1,112 @@
+"""simulator/inject: whole lines, and blocks that end inside one."""
+
+import logging
+
+import pytest
+from tree_client import World
+
+from zeventfs.errors import Invalid
+from zeventfs.nodes.simulator import MAX_BEGUN
+
+LINE = b'{"class":"sysevent.fs.zfs.config_sync"}\n'
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.mark.parametrize("written", [LINE, LINE[:-1], LINE * 3, LINE * 2 + LINE[:-1]])
+async def test_a_write_is_carried_out_as_one(world: World, written: bytes) -> None:
+    assert await world.client.write("simulator/inject", written) == len(written)
+    assert world.injected == [written]
+
+
+@pytest.mark.parametrize("written", [b"", b"\n", b" \n\n", b"\n" * 4096])
+async def test_blank_lines_are_nothing(world: World, written: bytes) -> None:
+    assert await world.client.write("simulator/inject", written) == len(written)
+    assert world.injected == []
+
+
+async def test_blocks_that_end_inside_a_line_come_to_the_same_lines(world: World) -> None:
+    text = LINE * 1000
+    inject = await world.client.open("simulator/inject")
+    for at in range(0, len(text), 4096):
+        block = text[at : at + 4096]
+        assert await inject.write(block) == len(block)
+    inject.close()
+    assert b"".join(world.injected) == text
+    assert all(each.endswith(b"\n") for each in world.injected)
+
+
+async def test_a_block_that_ends_with_its_line_keeps_nothing(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    inject = await world.client.open("simulator/inject")
+    await inject.write(LINE[:-1].ljust(4095) + b"\n")
+    assert len(world.injected) == 1
+    inject.close()
+    assert not caplog.records
+
+
+async def test_a_line_longer_than_blocks_is_put_together(world: World) -> None:
+    inject = await world.client.open("simulator/inject")
+    for _ in range(5):
+        await inject.write(b"x" * 4096)
+    await inject.write(b"y\n")
+    assert world.injected == [b"x" * 5 * 4096 + b"y\n"]
+
+
+async def test_the_last_newline_may_be_left_out_after_blocks_too(world: World) -> None:
+    inject = await world.client.open("simulator/inject")
+    await inject.write(LINE.ljust(4096, b"x"))
+    await inject.write(b"y")
+    assert world.injected == [LINE, b"x" * (4096 - len(LINE)) + b"y"]
+
+
+async def test_what_one_handle_began_is_not_anothers(world: World) -> None:
+    first, second = [await world.client.open("simulator/inject") for _ in range(2)]
+    await first.write(b"x" * 4096)
+    await second.write(LINE)
+    assert world.injected == [LINE]
+    await first.write(b"\n")
+    assert world.injected[1] == b"x" * 4096 + b"\n"
+
+
+async def test_what_is_never_completed_is_logged_at_close(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    inject = await world.client.open("simulator/inject")
+    await inject.write(b"never" + b" " * 4091)
+    inject.close()
+    [record] = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "4096 bytes are lost: b'never" in record.getMessage()
+    assert world.injected == []
+
+
+async def test_a_line_without_end_is_refused(world: World) -> None:
+    inject = await world.client.open("simulator/inject")
+    block = b"x" * (1 << 17)
+    for _ in range(MAX_BEGUN // len(block)):
+        await inject.write(block)
+    with pytest.raises(Invalid):
+        await inject.write(block)
+    await inject.write(LINE)
+    assert world.injected == [LINE]
+    inject.close()
+
+
+async def test_after_a_refusal_the_next_write_stands_alone(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    inject = await world.client.open("simulator/inject")
+    await inject.write(b"nonsense".ljust(4096))
+    world.refuse = Invalid("Line 1")
+    with pytest.raises(Invalid):
+        await inject.write(b"more of it\n".ljust(8192))
+    world.refuse = None
+    await inject.write(LINE)
+    assert world.injected == [LINE]
+    inject.close()
+    assert not caplog.records

@@ -1,0 +1,236 @@
+"""Draining a device: everything, once, in order, and every hole told."""
+
+import errno
+import logging
+
+import pytest
+
+from zeventfs.event import Event
+from zeventfs.nvlist import NVList, Type, encode
+from zeventfs.simulator.ring import Ring
+from zeventfs.simulator.zfs import ZfsDevice
+from zeventfs.sources.device import DeviceError, Taken
+from zeventfs.sources.zfs import EidRange, Eids, ZfsSource
+
+NOW = 1_700_000_000 * 10**9
+
+
+class Posted(list[Event]):
+    @property
+    def eids(self) -> list[int | tuple[int, int, int]]:
+        """EIDs; of a gap, (dropped, first, last)."""
+        found: list[int | tuple[int, int, int]] = []
+        for event in self:
+            if event.name == "zeventfs.gap":
+                assert event.payload.get("cause") == "source"
+                lost = [event.payload.get(key) for key in ("dropped", "first_eid", "last_eid")]
+                found.append((lost[0], lost[1], lost[2]))
+            else:
+                found.append(-1 if event.eid is None else event.eid)
+        return found
+
+
+def packed(eid: int | None, size: int = 0, time: tuple[int, int] = (NOW // 10**9, 5)) -> bytes:
+    pairs = [
+        ("class", Type.STRING, "sysevent.test"),
+        ("filler", Type.STRING, "." * size),
+        ("time", Type.INT64_ARRAY, time),
+    ]
+    return encode(NVList.of(pairs if eid is None else [*pairs, ("eid", Type.UINT64, eid)]))
+
+
+@pytest.fixture
+def posted() -> Posted:
+    return Posted()
+
+
+@pytest.fixture
+def ring() -> Ring:
+    return Ring()
+
+
+def test_what_was_queued_before_and_what_arrives_later_comes_in_order(
+    posted: Posted, ring: Ring
+) -> None:
+    ring.put(packed(1))
+    source = ZfsSource("zfs", ring, posted.append)
+    ring.put(packed(2))
+    assert posted.eids == [1, 2]
+    assert source.events == 2
+    assert {event.source for event in posted} == {"zfs"}
+
+
+def test_what_arrives_while_an_event_is_taken_in_is_not_lost(ring: Ring) -> None:
+    posted = Posted()
+
+    def post(event: Event) -> None:
+        posted.append(event)
+        if event.eid == 1:
+            ring.put(packed(2))
+
+    ZfsSource("zfs", ring, post)
+    ring.put(packed(1))
+    assert posted.eids == [1, 2]
+
+
+def test_an_event_larger_than_the_buffer_is_taken_with_a_larger_one(
+    posted: Posted, ring: Ring
+) -> None:
+    ZfsSource("zfs", ring, posted.append)
+    for eid, size in enumerate((10, 3000, 6000, 10), 1):
+        ring.put(packed(eid, size))
+    assert posted.eids == [1, 2, 3, 4]
+
+
+def test_a_malformed_event_is_named_counted_and_missed(
+    posted: Posted, ring: Ring, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = ZfsSource("zfs", ring, posted.append)
+    ring.put(packed(1))
+    ring.put(b"\0garbage")
+    ring.put(packed(3))
+    assert posted.eids == [1, (1, 2, 2), 3]
+    assert (source.events, source.malformed) == (2, 1)
+    [record] = caplog.records
+    assert "8 bytes is malformed" in record.getMessage()
+
+
+def test_a_bug_in_taking_an_event_in_ends_neither_the_source_nor_its_feeder(
+    ring: Ring, caplog: pytest.LogCaptureFixture
+) -> None:
+    posted = Posted()
+
+    def post(event: Event) -> None:
+        if event.eid == 1:
+            raise ZeroDivisionError
+        posted.append(event)
+
+    source = ZfsSource("zfs", ring, post)
+    ring.put(packed(1))
+    ring.put(packed(2))
+    assert posted.eids == [2]
+    assert source.malformed == 1
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("seconds", [-(2**63), 2**63 - 1])
+@pytest.mark.parametrize("nanoseconds", [-(2**63), 0, 2**63 - 1])
+def test_a_hole_before_an_event_of_an_impossible_time_is_told_too(
+    posted: Posted, ring: Ring, seconds: int, nanoseconds: int
+) -> None:
+    ZfsSource("zfs", ring, posted.append)
+    ring.put(packed(1))
+    ring.put(packed(5, time=(seconds, nanoseconds)))
+    assert posted.eids == [1, (3, 2, 4), 5]
+
+
+def test_a_gap_stands_where_the_events_are_missed(posted: Posted) -> None:
+    device = ZfsDevice(lambda: NOW, len_max=4)
+    for _ in range(2):
+        device.post("sysevent.test", [("class", Type.STRING, "sysevent.test")])
+    source = ZfsSource("sim", device, posted.append)
+    device.post("sysevent.test", [("class", Type.STRING, "x"), ("a", Type.STRING, "." * 7000)])
+    device.post("sysevent.test", [("class", Type.STRING, "sysevent.test")])
+    assert posted.eids == [1, 2, (1, 3, 3), 4]
+    gap = posted[2]
+    assert (gap.source, gap.time_ns, gap.eid) == ("zfs", NOW, None)
+    assert source.events == 3
+
+
+def test_events_without_an_eid_are_taken_and_count_for_nothing(posted: Posted, ring: Ring) -> None:
+    ZfsSource("zfs", ring, posted.append)
+    for eid in (1, None, 2):
+        ring.put(packed(eid))
+    assert posted.eids == [1, -1, 2]
+
+
+def test_eids_that_begin_late_are_no_hole() -> None:
+    assert Eids().missing_before(1000) is None
+
+
+def holes(*eids: int) -> list[EidRange]:
+    known = Eids()
+    return [missing for eid in eids if (missing := known.missing_before(eid)) is not None]
+
+
+@pytest.mark.parametrize(
+    ("eids", "missing"),
+    [
+        ((1, 2, 3), []),
+        ((1, 5), [(2, 4)]),
+        ((1, 5, 3, 6), [(2, 4)]),  # a late one: no restart, and nothing is missed after 5
+        ((1, 3, 2, 4), [(2, 2)]),
+        ((1, 5, 1, 2), [(2, 4)]),  # a restart
+        ((8, 9, 1, 2, 4), [(3, 3)]),
+        ((9, 9, 10), []),  # the same again: a recording that begins again
+        ((1, 5, 20, 3, 4), [(2, 4), (6, 19)]),  # out of an older hole: taken for a restart
+        ((1, 5, 1, 2, 10, 3, 4), [(2, 4), (3, 9)]),
+        ((1, 9, 10, 1, 11, 5, 12), [(2, 8), (2, 10)]),
+        ((20, 30, 1, 25, 25, 26), [(21, 29), (2, 24)]),  # a hole of the life before is forgotten
+        ((1, 2**64 - 1), [(2, 2**64 - 2)]),
+    ],
+)
+def test_which_eids_are_missing(eids: tuple[int, ...], missing: list[tuple[int, int]]) -> None:
+    assert holes(*eids) == missing
+
+
+def test_after_a_restart_the_old_hole_means_nothing() -> None:
+    known = Eids()
+    for eid in (1, 10, 11, 1):
+        known.missing_before(eid)
+    assert known.missing_before(5) == EidRange(2, 4)
+    assert known.missing_before(6) is None
+    known.missing_before(3)  # late, of this life
+    assert known.missing_before(7) is None
+
+
+def test_a_clear_takes_what_is_queued_first(posted: Posted, ring: Ring) -> None:
+    source = ZfsSource("zfs", ring, posted.append)
+    ring._subscribers.clear()  # nothing drains it by itself now
+    ring.put(packed(1))
+    source.clear()
+    assert posted.eids == [1]
+    assert len(ring) == 0
+    ring.put(packed(2))
+    source.drain()
+    assert posted.eids == [1, 2]
+
+
+def test_the_loss_of_the_device_is_said_once_and_a_clear_is_none_of_its_business(
+    posted: Posted, ring: Ring, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = ZfsSource("zfs", ring, posted.append)
+    ring.shutdown()
+    source.drain()
+    source.clear()
+    assert source.reason is not None
+    assert "shutdown" in source.reason.lower()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+class Liar:
+    """A device that asks for a buffer that is no larger."""
+
+    def next(self, *, nonblock: bool, size: int) -> Taken:
+        del nonblock
+        raise DeviceError(errno.ENOMEM, "no memory", needed=size)
+
+    def open(self) -> "Liar":
+        return self
+
+    def clear(self) -> int:
+        raise DeviceError(errno.EIO, "broken")
+
+    def subscribe(self, arrived: object) -> None: ...
+    def seek(self, eid: int) -> None: ...
+    def interrupt(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def test_a_device_that_never_has_enough_is_given_up(
+    posted: Posted, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = ZfsSource("zfs", Liar(), posted.append)
+    assert source.reason == "no memory"
+    source.clear()
+    assert len(caplog.records) == 1
