@@ -24,6 +24,23 @@ async def test_one_task_at_a_time_has_the_turn_and_the_last_to_come_is_next() ->
         order.append(3)
 
 
+async def test_who_comes_back_within_its_step_keeps_the_turn() -> None:
+    turn = Turn()
+    order: list[str] = []
+
+    async def other() -> None:
+        async with turn:
+            order.append("other")
+
+    async with trio.open_nursery() as nursery:
+        async with turn:
+            nursery.start_soon(other)
+            await wait_all_tasks_blocked()
+        async with turn:
+            order.append("same")
+    assert order == ["same", "other"]
+
+
 async def test_a_cancelled_wait_leaves_the_turn_to_the_others() -> None:
     turn = Turn()
     had: list[str] = []

@@ -3,7 +3,7 @@
  *
  * pyfuse3 has no hook for FUSE_INTERRUPT, and keeps from its handlers the flags that a file has at
  * the time of a read, the handle of a getattr and the kernel's name for a poller. This extension is
- * loaded with RTLD_GLOBAL before pyfuse3 is, and defines two functions of libfuse's under their
+ * loaded with RTLD_GLOBAL before pyfuse3 is, and defines three functions of libfuse's under their
  * own names: pyfuse3's undefined symbols resolve to these, which look at the request
  * (linux/fuse.h) and go on to the real ones.
  *
@@ -32,7 +32,10 @@ static struct { /* libfuse's own, as pyfuse3 would have found them: see bind() *
     void (*process_buf)(struct fuse_session *, const struct fuse_buf *);
     int (*fd)(struct fuse_session *);
     void (*exit)(struct fuse_session *);
+    int (*reply_buf)(fuse_req_t, const char *, size_t);
 } libfuse;
+
+enum { CACHE_LINE = 64, PAGE = 4096 };
 
 static struct { /* the request being started */
     struct fuse_in_header head;
@@ -48,6 +51,7 @@ static PyObject *interrupted, *ended;  /* watch()'s callbacks */
 static bool opened, started, over;     /* how far the watched session is */
 static void *shared;                   /* libfuse's receive buffer, the only one */
 static struct fuse_buf *borrower;      /* the worker's fuse_buf that holds it just now */
+static Py_buffer ahead;                /* what to fetch after the next reply; obj NULL: nothing */
 
 /* Call back with *argument* (stolen; NULL: none); a callback's error is not the mount's. */
 static void tell(PyObject *callback, PyObject *argument)
@@ -135,6 +139,36 @@ void fuse_session_process_buf(struct fuse_session *se, const struct fuse_buf *bu
         borrower->mem = NULL;
         borrower = NULL;
     }
+}
+
+/*
+ * Reply to a read, then have the CPU fetch the bytes that the reader asks for next.
+ *
+ * A backlog lies in memory that no cache has held for long, and a cold copy into the kernel takes
+ * longer than everything else about a large read. Here it overlaps with the reader's waking up. A
+ * prefetch is dropped where its page is not in the TLB, hence one real load a page before.
+ */
+int fuse_reply_buf(fuse_req_t req, const char *buf, size_t size)
+{
+    int res = libfuse.reply_buf(req, buf, size);
+
+    if (ahead.obj != NULL) {
+        const char *start = ahead.buf, *end = start + ahead.len;
+        for (const volatile char *page = start; page < end; page += PAGE)
+            (void)*page;
+        for (const char *line = start; line < end; line += CACHE_LINE)
+            __builtin_prefetch(line);
+        PyBuffer_Release(&ahead);
+    }
+    return res;
+}
+
+static PyObject *read_ahead(PyObject *Py_UNUSED(module), PyObject *following)
+{
+    PyBuffer_Release(&ahead); /* where no reply has come by; it does nothing if there is none */
+    if (PyObject_GetBuffer(following, &ahead, PyBUF_SIMPLE) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 /* The facts; each costs a few Python integers, for it is asked at every read. */
@@ -237,8 +271,10 @@ static PyObject *bind(PyObject *Py_UNUSED(module), PyObject *path)
     libfuse.process_buf = dlsym(handle, "fuse_session_process_buf");
     libfuse.fd = dlsym(handle, "fuse_session_fd");
     libfuse.exit = dlsym(handle, "fuse_session_exit");
+    libfuse.reply_buf = dlsym(handle, "fuse_reply_buf");
     dlclose(handle); /* it stays loaded: Python unloads no extension */
-    if (!libfuse.receive_buf || !libfuse.process_buf || !libfuse.fd || !libfuse.exit)
+    if (!libfuse.receive_buf || !libfuse.process_buf || !libfuse.fd || !libfuse.exit ||
+        !libfuse.reply_buf)
         return PyErr_Format(PyExc_ImportError, "%s has no libfuse3 that we know", file);
     if (dlsym(global, "fuse_session_receive_buf") != (void *)fuse_session_receive_buf ||
         dlsym(global, "fuse_session_process_buf") != (void *)fuse_session_process_buf ||
@@ -255,6 +291,7 @@ static PyMethodDef methods[] = {
     {"current", current, METH_NOARGS, "The request being started: (opcode, unique, pid)."},
     {"read_request", read_request, METH_NOARGS, "The read being started: (unique, pid, flags)."},
     {"getattr_handle", getattr_handle, METH_NOARGS, "The getattr's file handle, or None."},
+    {"read_ahead", read_ahead, METH_O, "Have the CPU fetch *buffer* after the next reply."},
     {"poll_request", poll_request, METH_NOARGS, "The poll's (unique, kh, schedule)."},
     {NULL, NULL, 0, NULL},
 };

@@ -23,7 +23,7 @@ from zeventfs.errors import (
 )
 from zeventfs.fuse.handles import HandleTable
 from zeventfs.fuse.inodes import Inodes, Ownership
-from zeventfs.fuse.requests import getattr_handle, poll_request, pyfuse3, read_request
+from zeventfs.fuse.requests import getattr_handle, poll_request, pyfuse3, read_ahead, read_request
 from zeventfs.fuse.waits import Waits
 from zeventfs.nodes.base import Directory, File, Node
 
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _NAME_MAX = 255
+_LARGE = 32 * 1024  # bytes; whoever reads so much at once reads on
 
 
 def answers(handler: Handler) -> Handler:
@@ -217,18 +218,21 @@ class Operations(pyfuse3.Operations):
 
     @answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        unique, _pid, flags = read_request()  # before the first await: it is of this moment
         handle = self.handles[fh]
         opened = handle.opened
         answer = opened.read(off, size)
         if answer is None:
+            unique, _pid, flags = read_request()  # before the first await: it is of this moment
             if flags & os.O_NONBLOCK:
                 raise WouldBlock("nothing new")
             assert opened.bell is not None
             attempt = functools.partial(opened.read, off, size)
             answer = await self.waits.until(unique, opened.bell, attempt)
+            assert answer is not None
         if handle.reader is not None:
             self.handles.record(handle)
+        if len(answer) >= _LARGE:
+            read_ahead(opened.following(off + len(answer), size))
         return answer  # type: ignore[return-value]  # pyfuse3 takes any buffer, its stub bytes
 
     @answers

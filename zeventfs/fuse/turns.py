@@ -1,27 +1,31 @@
 """A lighter lock for pyfuse3's workers: whose turn it is to wait for the kernel's next request.
 
-pyfuse3 takes a `trio.Lock` around every wait for a request, one that costs two trips through the
-scheduler even when nobody else wants it. Its `trio` is a global of its own, which pyfuse3.asyncio
-replaces to run on another loop; here it is trio, but for the lock. Draining a stream is faster by a
-tenth for it, and so is every other request.
+pyfuse3 takes a `trio.Lock` around every wait for a request. That lock goes to the scheduler even
+when nobody else wants it, and passes to another worker at each request, although most requests are
+answered at once by the one that took them. Here, who comes back for its turn within the same step
+has it again, and it passes on only when the step ends without that.
+
+pyfuse3's `trio` is a global of its own, which pyfuse3.asyncio replaces to run on another loop; here
+it is trio but for the lock.
 """
 
 import types
-from typing import Any
 
 import trio
 
 __all__ = ["Turn", "trio_with_turns"]
 
 
-class Turn:
-    """Held by one task at a time; the last to come is the next to go, so that few stay awake."""
+class Turn(trio.abc.Instrument):
+    """Held by one task at a time; the last to come is the next to go, so that few stay awake.
 
-    __slots__ = ("_taken", "_waiting")
+    Made within the event loop, of which it sees the ends of steps.
+    """
 
     def __init__(self) -> None:
         self._taken = False
         self._waiting: list[trio.lowlevel.Task] = []
+        trio.lowlevel.add_instrument(self)
 
     async def __aenter__(self) -> None:
         """Take the turn, or wait for it; no checkpoint when it is free, since a wait follows."""
@@ -38,20 +42,16 @@ class Turn:
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def __aexit__(self, *_: object) -> None:
-        """Pass the turn on; it is never free while somebody waits for it."""
-        if self._waiting:
+        """Give the turn up, for this step's end or for whoever comes before it."""
+        self._taken = False
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Pass a turn on that nobody took."""
+        del task
+        if not self._taken and self._waiting:
+            self._taken = True
             trio.lowlevel.reschedule(self._waiting.pop())
-        else:
-            self._taken = False
 
 
-class _Trio(types.ModuleType):
-    """trio, but for its Lock."""
-
-    Lock = Turn
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(trio, name)
-
-
-trio_with_turns = _Trio("trio")
+trio_with_turns = types.ModuleType("trio")
+vars(trio_with_turns).update(vars(trio) | {"Lock": Turn})

@@ -59,6 +59,7 @@ class Reader:
         "_clock_ns",
         "_columns",
         "_gap_bytes",
+        "_lane",
         "_rest",
         "_sought",
         "end",
@@ -81,6 +82,7 @@ class Reader:
         self._gap_bytes = b""
         self._rest = b""
         self._columns: Sequence[Column] = ()
+        self._lane: Column | None = None
         self._sought: int | None = None
 
     def state(self) -> ReaderState:
@@ -124,6 +126,11 @@ class Reader:
         Nothing changes when the answer is None, but for a seek.
         """
         self._sought = None
+        if offset == self.end and self._lane is not None:
+            answer = self._read_on(self._lane, size)
+            if answer is not None:
+                return answer
+        self._lane = None
         if not self.start <= offset <= self.end:
             self._seek(offset)
         elif self.gap is not None and offset < self.gap.start + len(self._gap_bytes):
@@ -140,7 +147,35 @@ class Reader:
         self.start = offset
         self.end = offset + len(buffer)
         self.gap = None
+        if not self._rest:
+            self._lane = self._columns[-1]
         return buffer
+
+    def _read_on(self, column: Column, size: int) -> memoryview | None:
+        """What follows in *column*, if it is kept and has more whole events than fit.
+
+        This is all that a reader who drains a backlog needs nearly always, and nothing else.
+        """
+        position = self.end + self.skew
+        start = position - column.base
+        if start + size >= column.length or position < self.rendition.begin:
+            return None
+        stop, seq = column.whole(start, size)
+        if stop == start:
+            return None
+        self.start = self.end
+        self.end += stop - start
+        self.seq = seq
+        self._columns = (column,)
+        return column.buffer[start:stop]
+
+    def following(self, size: int) -> memoryview | bytes:
+        """At most *size* of the bytes that lie behind the last answer, in the same column."""
+        if not self._columns:
+            return b""
+        column = self._columns[-1]
+        start = self.end + self.skew - column.base
+        return column.buffer[start : min(start + size, column.length)]
 
     def _seek(self, offset: int) -> None:
         rendition = self.rendition

@@ -150,6 +150,10 @@ class OpenStream(Open):
         self._format.reach(offset + max(reader.skew, 0) + size)
         return reader.read(offset, size)
 
+    def following(self, offset: int, size: int) -> Buffer:
+        del offset  # the reader knows where it is
+        return self.reader.following(size)
+
     def ready(self) -> int:
         self._format.reach(self.reader.rendition.end + 1)
         return select.POLLIN | select.POLLRDNORM if self.reader.ready() else 0
@@ -206,6 +210,10 @@ class OpenLog(Open):
             raise Stale("evicted for longer than it is kept for those who hold it")
         column = self._column
         self._format.reach_in(column, offset + size)
+        return column.buffer[offset : min(offset + size, column.length)]
+
+    def following(self, offset: int, size: int) -> Buffer:
+        column = self._column
         return column.buffer[offset : min(offset + size, column.length)]
 
     def close(self) -> None:
