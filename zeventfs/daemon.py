@@ -5,6 +5,7 @@ segments and the table of open files. It is locked through its `pid` file while 
 """
 
 import fcntl
+import gc
 import logging
 import os
 import time
@@ -59,6 +60,10 @@ def run(config: Config, ready: Callable[[], None]) -> None:
             daemon = _Daemon(config, runtime)
         except OSError as error:
             raise MountFailed(f"can't use {runtime}: {error.strerror}") from error
+        # What stands now stands for good: a full collection would look at all of it, for
+        # milliseconds in which nobody is answered.
+        gc.collect()
+        gc.freeze()
         trio.run(daemon.serve, ready, asked)
 
 
