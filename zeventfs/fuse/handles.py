@@ -75,6 +75,11 @@ class HandleTable:
     def __getitem__(self, fh: int) -> Handle:
         return self._handles[fh]
 
+    def inode(self, fh: int) -> int:
+        """The inode that is open as *fh*, 0 if none is."""
+        handle = self._handles.get(fh)
+        return 0 if handle is None else handle.ino
+
     def __iter__(self) -> Iterator[Handle]:
         return iter(self._handles.values())
 

@@ -32,7 +32,7 @@ class Ownership:
             readable = self.mode & 0o444
             return stat.S_IFDIR | readable | readable >> 2
         assert isinstance(node, File)
-        mode = self.mode & 0o444 if node.readable else 0
+        mode = self.mode & (0o400 if node.private else 0o444) if node.readable else 0
         return stat.S_IFREG | mode | (0o200 if node.writable else 0)
 
 
@@ -57,6 +57,11 @@ class Inodes:
     def number(self, node: Node) -> int:
         """By which number the kernel knows *node*, or would."""
         return pyfuse3.ROOT_INODE if node is self._root else node.ino
+
+    def name(self, inode: int) -> str:
+        """What *inode* is called for a person: its node's key, or its number if it is forgotten."""
+        node = self._nodes.get(inode)
+        return f"inode={inode}" if node is None else node.key or "/"
 
     def remember(self, node: Node) -> None:
         """Count one more answer that named *node* to the kernel."""

@@ -1,62 +1,49 @@
 """The kernel's requests, translated to nodes and back; what the tree is, is not decided here.
 
-pyfuse3 ends the mount when a handler raises anything but a FUSEError. So every handler is wrapped
-by `answers`: zeventfs's own errors become their errno, and anything else EIO and a logged
-traceback. All handlers run in one trio thread.
+Every handler that can fail is wrapped by `answers`, which turns errors into errnos and tells the
+trace. All handlers run in one trio thread.
 """
 
 import errno
 import functools
 import logging
 import os
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from zeventfs.errors import (
-    Closing,
-    Denied,
-    Fixed,
-    NotFound,
-    Stale,
-    WouldBlock,
-    ZeventfsError,
+from zeventfs.errors import Closing, Denied, Fixed, NotFound, Stale, WouldBlock
+from zeventfs.fuse.answers import (
+    answers,
+    of_handle,
+    of_inode,
+    of_listing,
+    of_name,
+    of_tree,
+    of_write,
+    refusal,
+    refused,
+    traced,
 )
 from zeventfs.fuse.handles import HandleTable
 from zeventfs.fuse.inodes import Inodes, Ownership
-from zeventfs.fuse.requests import getattr_handle, poll_request, pyfuse3, read_ahead, read_request
+from zeventfs.fuse.requests import (
+    current,
+    getattr_handle,
+    poll_request,
+    pyfuse3,
+    read_ahead,
+    read_request,
+)
+from zeventfs.fuse.trace import Trace
 from zeventfs.fuse.waits import Waits
-from zeventfs.nodes.base import Directory, File, Node
+from zeventfs.nodes.base import Buffer, Directory, File, Node, Open
 
 __all__ = ["Operations", "Ownership"]
 
 log = logging.getLogger(__name__)
 
-Handler = TypeVar("Handler", bound=Callable[..., Coroutine[Any, Any, Any]])
-
 _NAME_MAX = 255
 _LARGE = 32 * 1024  # bytes; whoever reads so much at once reads on
-
-
-def answers(handler: Handler) -> Handler:
-    """Let nothing but a FUSEError out of *handler*."""
-
-    @functools.wraps(handler)
-    async def answer(self: "Operations", *args: Any) -> Any:
-        if self.waits.closing:
-            raise pyfuse3.FUSEError(Closing.errno)
-        try:
-            return await handler(self, *args)
-        except ZeventfsError as error:
-            if error.errno == errno.EINVAL:
-                log.warning("%s: %s", handler.__name__, error)
-            raise pyfuse3.FUSEError(error.errno) from None
-        except pyfuse3.FUSEError:
-            raise
-        except Exception:
-            log.exception("%s%.200r failed", handler.__name__, args)  # what is written can be long
-            raise pyfuse3.FUSEError(errno.EIO) from None
-
-    return cast("Handler", answer)
 
 
 class _Listing(NamedTuple):
@@ -91,10 +78,20 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.waits = waits
         self.handles = handles
+        self.trace = Trace()
         self._space = space
         self._inodes = Inodes(root, owner)
         self._listings: dict[int, _Listing] = {}
         self._next_listing = 0
+
+    def listed(self, fh: int) -> int:
+        """The inode of the directory that is open as *fh*, 0 if none is."""
+        listing = self._listings.get(fh)
+        return 0 if listing is None else self._inodes.number(listing.directory)
+
+    def requests(self) -> bytes:
+        """The latest requests, for a person; see Trace.render."""
+        return self.trace.render(self._inodes.name)
 
     def _directory(self, inode: int) -> Directory:
         node = self._inodes[inode]
@@ -104,7 +101,7 @@ class Operations(pyfuse3.Operations):
 
     # Nodes and their attributes
 
-    @answers
+    @answers(of_name)
     async def lookup(
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
@@ -117,7 +114,7 @@ class Operations(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         self._inodes.forget(inode_list)
 
-    @answers
+    @answers(of_inode)
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         del ctx
         fh = getattr_handle()
@@ -129,7 +126,7 @@ class Operations(pyfuse3.Operations):
             opened.seek_to_end()
         return entry
 
-    @answers
+    @answers(of_inode)
     async def setattr(
         self,
         inode: int,
@@ -151,7 +148,7 @@ class Operations(pyfuse3.Operations):
 
     # Directories
 
-    @answers
+    @answers(of_inode)
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         del ctx
         directory = self._directory(inode)
@@ -160,7 +157,7 @@ class Operations(pyfuse3.Operations):
         self._listings[fh] = _Listing(directory, [])
         return fh
 
-    @answers
+    @answers(of_listing)
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
         if start_id == 0:  # the first read, or rewinddir(3), which looks anew
@@ -177,10 +174,11 @@ class Operations(pyfuse3.Operations):
         for node in named:  # only now is it sure that the kernel gets them
             self._inodes.remember(node)
 
+    @traced(of_listing)
     async def releasedir(self, fh: int) -> None:
         self._listings.pop(fh, None)
 
-    @answers
+    @answers(of_tree)
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         del ctx
         capacity, used = self._space()
@@ -195,7 +193,7 @@ class Operations(pyfuse3.Operations):
 
     # Files
 
-    @answers
+    @answers(of_inode)
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         node = self._inodes[inode]
         if not isinstance(node, File):
@@ -216,30 +214,42 @@ class Operations(pyfuse3.Operations):
         fh = pyfuse3.FileHandleT(handle.fh)
         return pyfuse3.FileInfo(fh=fh, direct_io=True, keep_cache=False)
 
-    @answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        handle = self.handles[fh]
-        opened = handle.opened
-        answer = opened.read(off, size)
-        if answer is None:
-            unique, _pid, flags = read_request()  # before the first await: it is of this moment
-            if flags & os.O_NONBLOCK:
-                raise WouldBlock("nothing new")
-            assert opened.bell is not None
-            attempt = functools.partial(opened.read, off, size)
-            answer = await self.waits.until(unique, opened.bell, attempt)
-            assert answer is not None
-        if handle.reader is not None:
-            self.handles.record(handle)
-        if len(answer) >= _LARGE:
-            read_ahead(opened.following(off + len(answer), size))
+        """As other handlers, but for the wrapper: a coroutine costs as much as the trace of it."""
+        request = self.trace.begin("read", current()[2], self.handles.inode(fh), None, off, size)
+        try:
+            if self.waits.closing:
+                raise Closing("the mount is at its end")  # noqa: TRY301 - answered as all are
+            handle = self.handles[fh]
+            opened = handle.opened
+            answer = opened.read(off, size)
+            if answer is None:
+                answer = await self._next(opened, off, size)
+            if handle.reader is not None:
+                self.handles.record(handle)
+            length = len(answer)
+            if length >= _LARGE:
+                read_ahead(opened.following(off + length, size))
+        except Exception as error:  # noqa: BLE001 - refused logs it
+            raise refused(self, request, error, (fh, off, size)) from None
+        self.trace.end(request, length)
         return answer  # type: ignore[return-value]  # pyfuse3 takes any buffer, its stub bytes
 
-    @answers
+    async def _next(self, opened: Open, off: int, size: int) -> Buffer:
+        """What *opened* gives once there is something."""
+        unique, _pid, flags = read_request()  # before the first await: it is of this moment
+        if flags & os.O_NONBLOCK:
+            raise WouldBlock("nothing new")
+        assert opened.bell is not None
+        return await self.waits.until(
+            unique, opened.bell, functools.partial(opened.read, off, size)
+        )
+
+    @answers(of_write, int)
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self.handles[fh].opened.write(off, buf)
 
-    @answers
+    @answers(of_inode, hex)
     async def poll(
         self,
         inode: int,
@@ -257,12 +267,15 @@ class Operations(pyfuse3.Operations):
             self.handles.record_poll(handle, kernel_handle)
         return ready
 
+    @traced(of_handle)
     async def flush(self, fh: int) -> None:
         """close(2) of one of the handle's descriptors: nothing is held back."""
 
+    @traced(of_handle)
     async def fsync(self, fh: int, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's signature
         """What was written is carried out already."""
 
+    @traced(of_handle)
     async def release(self, fh: int) -> None:
         try:
             handle = self.handles.remove(fh)
@@ -274,21 +287,15 @@ class Operations(pyfuse3.Operations):
 
     # The tree is not changed from outside
 
-    async def _refuse(self, *_: object) -> NoReturn:
-        raise pyfuse3.FUSEError(Fixed.errno)
-
-    async def _unsupported(self, *_: object) -> NoReturn:
-        raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-
-    create: Any = _refuse
-    link: Any = _refuse
-    mkdir: Any = _refuse
-    mknod: Any = _refuse
-    rename: Any = _refuse
-    rmdir: Any = _refuse
-    symlink: Any = _refuse
-    unlink: Any = _refuse
-    getxattr: Any = _unsupported
-    listxattr: Any = _unsupported
-    removexattr: Any = _unsupported
-    setxattr: Any = _unsupported
+    create: Any = refusal("create", errno.EPERM, of_name)
+    link: Any = refusal("link", errno.EPERM, of_inode)
+    mkdir: Any = refusal("mkdir", errno.EPERM, of_name)
+    mknod: Any = refusal("mknod", errno.EPERM, of_name)
+    rename: Any = refusal("rename", errno.EPERM, of_name)
+    rmdir: Any = refusal("rmdir", errno.EPERM, of_name)
+    symlink: Any = refusal("symlink", errno.EPERM, of_name)
+    unlink: Any = refusal("unlink", errno.EPERM, of_name)
+    getxattr: Any = refusal("getxattr", errno.EOPNOTSUPP, of_inode)
+    listxattr: Any = refusal("listxattr", errno.EOPNOTSUPP, of_inode)
+    removexattr: Any = refusal("removexattr", errno.EOPNOTSUPP, of_inode)
+    setxattr: Any = refusal("setxattr", errno.EOPNOTSUPP, of_inode)

@@ -121,9 +121,10 @@ class Directory(Node):
 
 
 class File(Node):
-    """A node with content."""
+    """A node with content. `private`: nobody but the owner may read it, whatever the mount says."""
 
     __slots__ = ()
+    private: ClassVar[bool] = False
     readable: ClassVar[bool] = True
     writable: ClassVar[bool] = False
 
