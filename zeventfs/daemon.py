@@ -28,8 +28,10 @@ from zeventfs.fuse.waits import Waits
 from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.store import Store
 from zeventfs.nodes.base import Directory
+from zeventfs.nodes.debug import debug_directory
 from zeventfs.nodes.events import EventsDirectory
 from zeventfs.nodes.simulator import simulator_directory
+from zeventfs.nodes.sources import sources_directory
 from zeventfs.nodes.tree import tree
 from zeventfs.nvlist import Type, decode
 from zeventfs.render import Renderer
@@ -39,6 +41,7 @@ from zeventfs.simulator.story import tell
 from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.player import play
 from zeventfs.sources.replay import ReplayDevice
+from zeventfs.sources.status import source_names
 from zeventfs.sources.zfs import ZfsSource
 
 __all__ = ["run"]
@@ -128,9 +131,9 @@ class _Daemon:
             log.info("epoch %s goes on at seq %d", epoch, self._journal.current.lines.next_seq)
         self._simulated: ZfsDevice | None = None
         self._sources: list[ZfsSource] = []
-        self._replays: list[ReplayDevice] = []
-        for source in config.sources:
-            self._add_source(source)
+        self._replays: dict[ReplayDevice, ZfsSource] = {}
+        for name, source in zip(source_names(config.sources), config.sources, strict=True):
+            self._add_source(name, source)
         self._waits = Waits(MOST_WAITING, longest_wait_s())
         self._operations = Operations(
             self._tree(),
@@ -140,15 +143,18 @@ class _Daemon:
             lambda: (config.retain, self._journal.kept),
         )
 
-    def _add_source(self, source: str) -> None:
+    def _add_source(self, name: str, source: str) -> None:
         kind, _, place = source.partition(":")
         device: ZfsDevice | ReplayDevice
         if kind == "replay":
-            device = ReplayDevice(Path(place), self._config.replay_rate)
-            self._replays.append(device)
+            device = replay = ReplayDevice(Path(place), self._config.replay_rate)
         else:
             device = self._simulated = ZfsDevice(time.time_ns)
-        self._sources.append(ZfsSource(source, device, self._journal.append))
+            replay = None
+        drained = ZfsSource(name, device, self._journal.append, time.time_ns)
+        self._sources.append(drained)
+        if replay is not None:
+            self._replays[replay] = drained
 
     def _tree(self) -> Directory:
         events = EventsDirectory(
@@ -158,10 +164,18 @@ class _Daemon:
             lambda packed: self._renderer.text(decode(packed)),
             self._clear,
         )
-        others: dict[str, Directory] = {}
+        others: dict[str, Directory] = {
+            "sources": sources_directory(
+                {each.name: each.status for each in self._sources}, time.time_ns
+            ),
+            "debug": debug_directory(self._requests, time.time_ns),
+        }
         if self._simulated is not None:
             others["simulator"] = simulator_directory(self._inject, time.time_ns)
         return tree(events, others, time.time_ns)
+
+    def _requests(self) -> bytes:
+        return self._operations.requests()
 
     def _clear(self) -> None:
         for source in self._sources:
@@ -223,6 +237,7 @@ class _Daemon:
         except Exception as error:  # nor is one in a recording's reader
             log.exception("replay of %s broke off", device.path)
             reason = repr(error)
+        self._replays[device].end(reason)
         self._journal.append(
             Event.make(
                 "zfs",

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import trio
+from kernel_client import CONTEXT
 
 from zeventfs import daemon
 from zeventfs.config import parse
 from zeventfs.daemon import _Daemon, _pieces, _runtime, run
 from zeventfs.errors import Invalid, MountFailed
 from zeventfs.fuse.ending import EndSignals
+from zeventfs.nodes.base import Directory, File
 from zeventfs.simulator.inject import MAX_BYTES
 
 
@@ -175,7 +177,8 @@ async def test_a_bug_in_a_replay_or_in_the_story_is_not_the_end_of_the_tree(
 
     monkeypatch.setattr(daemon, "play", fail)
     monkeypatch.setattr(daemon, "tell", break_off)
-    await both._replay(both._replays[0])
+    [device] = both._replays
+    await both._replay(device)
     assert both._journal.statistics().queued == 1
     assert both._simulated is not None
     with trio.fail_after(5):
@@ -189,3 +192,41 @@ async def test_a_signal_before_the_mount_makes_none(tmp_path: Path) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(MountFailed, match="SIGTERM"):
             await simulated.serve(lambda: pytest.fail("ready"), asked)
+
+
+async def test_every_source_stands_in_the_tree_under_its_name(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(CORPUS.read_bytes())
+    mixed = made(tmp_path, f"sim+replay:{CORPUS}+replay:{copy}", "sim.rate=0")
+    sources = mixed._tree().lookup("sources")
+    assert isinstance(sources, Directory)
+    assert [name for name, _ in sources.entries()] == ["sim", "replay", "replay.2"]
+    for device in mixed._replays:
+        await mixed._replay(device)
+    assert [each.status().state.value for each in mixed._sources] == ["ready", "ended", "ended"]
+    assert mixed._sources[2].status().reason == "end of the recording"
+    assert mixed._sources[1].status().events == mixed._sources[2].status().events > 200
+
+
+async def test_a_lost_device_is_an_event_of_the_journal(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulated = made(tmp_path, "sim", "sim.rate=0")
+    assert simulated._simulated is not None
+    simulated._simulated.shutdown()
+    line = bytes(simulated._journal.current.lines.buffer)[: simulated._journal.lines.end]
+    assert b'"class":"zeventfs.source.lost"' in line
+    assert b'"payload":{"class":"zeventfs.source.lost","source":"sim","reason":"' in line
+    simulated._clear()
+    assert len(caplog.records) == 1
+
+
+async def test_the_latest_requests_are_in_the_tree(tmp_path: Path) -> None:
+    simulated = made(tmp_path, "sim", "sim.rate=0")
+    await simulated._operations.statfs(CONTEXT)
+    debug = simulated._tree().lookup("debug")
+    assert isinstance(debug, Directory)
+    requests = debug.lookup("requests")
+    assert isinstance(requests, File)
+    opened = await requests.open(1)
+    assert b"statfs / pid=0 " in bytes(opened.read(0, 4096) or b"")

@@ -434,3 +434,31 @@ def test_the_console_gets_one_line_an_event_while_it_is_switched_on() -> None:
         " names=[...] half= small=[ 0xffffffffffffffff 0x2 ] big=0xffffffffffffffff"
         " time=[ 0x6553f100 0x75bcd15 ] eid=0x2"
     )
+
+
+def test_a_cursor_says_how_many_events_wait_for_it() -> None:
+    device = make_device()
+    device.len_max = 3
+    cursor = device.open()
+    assert cursor.waiting() == 0
+    for _ in range(2):
+        post(device)
+    assert cursor.waiting() == 2
+    take(cursor)
+    assert cursor.waiting() == 1
+    for _ in range(10):
+        post(device)
+    assert cursor.waiting() == 3
+    device.clear()
+    assert cursor.waiting() == 0
+    post(device)
+    device.shutdown()
+    assert cursor.waiting() == 0
+
+
+def test_a_device_that_goes_away_says_so_to_its_subscribers() -> None:
+    device = make_device()
+    answers: list[int | None] = []
+    device.subscribe(lambda: answers.append(refused(device.open)))
+    device.shutdown()
+    assert answers == [errno.ESHUTDOWN]

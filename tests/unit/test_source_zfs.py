@@ -10,6 +10,7 @@ from zeventfs.nvlist import NVList, Type, encode
 from zeventfs.simulator.ring import Ring
 from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.device import DeviceError, Taken
+from zeventfs.sources.status import SourceState, SourceStatus, source_names
 from zeventfs.sources.zfs import EidRange, Eids, ZfsSource
 
 NOW = 1_700_000_000 * 10**9
@@ -223,6 +224,7 @@ class Liar:
 
     def subscribe(self, arrived: object) -> None: ...
     def seek(self, eid: int) -> None: ...
+    def waiting(self) -> None: ...
     def interrupt(self) -> None: ...
     def close(self) -> None: ...
 
@@ -234,3 +236,118 @@ def test_a_device_that_never_has_enough_is_given_up(
     assert source.reason == "no memory"
     source.clear()
     assert len(caplog.records) == 1
+
+
+def test_the_loss_of_the_device_is_the_sources_last_event(
+    posted: Posted, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = ZfsDevice(lambda: NOW)
+    source = ZfsSource("sim", device, posted.append, lambda: NOW + 5)
+    device.post("sysevent.test", [("class", Type.STRING, "sysevent.test")])
+    device.shutdown()  # nobody has to ask: a device that goes away says so
+    source.drain()
+    [_, lost] = posted
+    assert (lost.source, lost.name, lost.time_ns, lost.eid) == (
+        "zfs",
+        "zeventfs.source.lost",
+        NOW + 5,
+        None,
+    )
+    assert lost.payload.get("source") == "sim"
+    assert "shutdown" in lost.payload.get("reason").lower()
+    assert source.status().state is SourceState.LOST
+    assert source.status().reason == lost.payload.get("reason")
+    assert len(caplog.records) == 1
+
+
+def test_a_loss_that_cannot_be_posted_harms_nobody(
+    ring: Ring, caplog: pytest.LogCaptureFixture
+) -> None:
+    def post(_: Event) -> None:
+        raise ZeroDivisionError
+
+    source = ZfsSource("zfs", ring, post)
+    ring.shutdown()
+    assert source.status().state is SourceState.LOST
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+
+
+def test_a_source_that_ended_is_not_lost_and_one_that_was_lost_does_not_end(
+    posted: Posted, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended, lost = Ring(), Ring()
+    sources = [ZfsSource("a", ended, posted.append), ZfsSource("b", lost, posted.append)]
+    sources[0].end("end of the recording")
+    ended.shutdown()
+    lost.shutdown()
+    sources[1].end("end of the recording")
+    assert [each.status().state for each in sources] == [SourceState.ENDED, SourceState.LOST]
+    assert sources[0].status().reason == "end of the recording"
+    assert [event.payload.get("source") for event in posted] == ["b"]
+    assert len(caplog.records) == 1
+
+
+def test_a_queue_that_is_not_emptied_is_no_loss(
+    posted: Posted,
+    ring: Ring,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = ZfsSource("zfs", ring, posted.append)
+
+    def refuse() -> int:
+        raise DeviceError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(ring, "clear", refuse)
+    source.clear()
+    assert source.status().state is SourceState.READY
+    assert posted == []
+    assert "was not emptied: Operation not permitted" in caplog.text
+
+
+def test_before_the_first_event_nothing_is_known_of_it(posted: Posted, ring: Ring) -> None:
+    now = ZfsSource("zfs", ring, posted.append).status()
+    assert now == SourceStatus(SourceState.READY, "", 0, 0, 0, 0, 0, None, None, None, 0)
+
+
+def test_the_status_counts_what_came_and_what_did_not(
+    posted: Posted, caplog: pytest.LogCaptureFixture
+) -> None:
+    device = ZfsDevice(lambda: NOW, len_max=2)
+    source = ZfsSource("zfs", device, posted.append, lambda: NOW + 7)
+    subscribers, device._subscribers[:] = device._subscribers[:], []
+    pairs = [("class", Type.STRING, "sysevent.test")]
+    device.post("sysevent.test", pairs)
+    assert source.status().waiting == 1
+    source.drain()
+    for _ in range(5):
+        device.post("sysevent.test", pairs)
+    device.rate_limited(3)
+    device.put(b"\0garbage")
+    assert source.status().waiting == 2
+    device._subscribers[:] = subscribers
+    source.drain()
+    now = source.status()
+    assert (now.events, now.gaps, now.dropped, now.malformed) == (2, 1, 4, 1)
+    assert now.kernel_dropped == 4, "the device says 1 for what it evicted, and 3 for the limit"
+    assert (now.last_eid, now.last_time_ns, now.last_arrival_ns) == (6, NOW, NOW + 7)
+    assert now.waiting == 0
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("sources", "names"),
+    [
+        ((), ()),
+        (("sim",), ("sim",)),
+        (("replay:/a/b",), ("replay",)),
+        (
+            ("replay:/a", "sim", "replay:/b:c", "replay:/d"),
+            ("replay", "sim", "replay.2", "replay.3"),
+        ),
+    ],
+)
+def test_sources_are_named_by_their_kind_and_order(
+    sources: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    assert source_names(sources) == names

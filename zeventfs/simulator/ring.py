@@ -122,12 +122,17 @@ class Ring:
             self._queue.rate_limited += count
 
     def shutdown(self) -> None:
-        """Go away, as when the module is unloaded: the queue is freed, all calls get ESHUTDOWN."""
+        """Go away, as when the module is unloaded: the queue is freed, all calls get ESHUTDOWN.
+
+        The subscribers are called once more, in the caller's stack.
+        """
         queue = self._queue
         with queue.lock:
             queue.down = True
             queue.events.clear()
             queue.changed.notify_all()
+        for arrived in self._subscribers:
+            arrived()
 
 
 class RingCursor:
@@ -175,6 +180,13 @@ class RingCursor:
                 self._last = queue.end - 1 if queue.events else None
             else:
                 self._last = self._find(eid)
+
+    def waiting(self) -> int:
+        """How many events there are after the last one read; none of a device that went away."""
+        queue = self._queue
+        with queue.lock:
+            after = 0 if self._last is None else self._last + 1
+            return queue.end - max(after, queue.oldest)
 
     def interrupt(self) -> None:
         """End a blocking `next` of this cursor in another thread with EINTR.

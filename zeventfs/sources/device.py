@@ -48,6 +48,10 @@ class Cursor(Protocol):
         """
         ...
 
+    def waiting(self) -> int | None:
+        """How many events there are after the last one read; None if the device can't say."""
+        ...
+
     def interrupt(self) -> None:
         """End a blocking `next` of this cursor in another thread with EINTR, as a signal would."""
         ...
@@ -71,6 +75,7 @@ class Device(Protocol):
     def subscribe(self, arrived: Callable[[], None]) -> None:
         """Have *arrived* called in the event loop's thread after one or more events arrived.
 
-        It may drain the queue before it returns; several arrivals may come as one call.
+        It is called too when the device goes away, so that its next answer is heard. It may drain
+        the queue before it returns; several arrivals may come as one call.
         """
         ...
