@@ -139,10 +139,12 @@ class JournalModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.full = False
-        for client in self.open:
-            self.drain(client)
-        self.patch.stop()
-        shutil.rmtree(self.directory)
+        try:
+            for client in self.open:
+                self.drain(client)
+        finally:
+            self.patch.stop()
+            shutil.rmtree(self.directory)
 
     @initialize()
     def begin(self) -> None:
@@ -321,9 +323,19 @@ class JournalModel(RuleBasedStateMachine):
                     client.sought = True  # it had stepped back to what is gone now
 
     def has_lost_the_rest_of_a_line(self, client: Client) -> bool:
-        """Whether only this daemon's memory has what is left of the line."""
-        reader = client.reader
-        return bool(reader._rest) and reader.end + reader.skew < self.journal.segments[0].lines.base
+        """Whether only this daemon's memory has what is left of the line.
+
+        A file is recovered only if all that follow it are there, too.
+        """
+        if not client.reader._rest:
+            return False
+        position = client.reader.end + client.reader.skew
+        for segment in reversed(self.journal.segments):
+            if segment.in_memory:
+                return True
+            if segment.lines.base <= position:
+                return False
+        return True
 
     @invariant()
     @precondition(lambda self: self.epoch)
