@@ -28,7 +28,7 @@ from zeventfs.names import NUMBERS, STATES, bit_names, release
 from zeventfs.nvlist import Layout, NVList, Slot, Type
 from zeventfs.zpool_text import Printer
 
-__all__ = ["Renderer"]
+__all__ = ["Renderer", "time_text"]
 
 _WIDE: Final = frozenset(
     {Type.INT64, Type.UINT64, Type.HRTIME, Type.INT64_ARRAY, Type.UINT64_ARRAY}
@@ -46,6 +46,12 @@ _json: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encod
 
 _FIRST_SECOND: Final = -62135596800  # 0001-01-01
 _LAST_SECOND: Final = 253402300799  # 9999-12-31
+
+
+def time_text(time_ns: int) -> str:
+    """Give *time_ns*, nanoseconds since 1970, as an event's line has it: 30 characters."""
+    second, nanosecond = divmod(time_ns, NS)
+    return f"{_second(second)}.{nanosecond:09d}Z"
 
 
 class _Memo(dict[Any, str]):
