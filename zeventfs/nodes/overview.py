@@ -1,6 +1,7 @@
 """events/latest and events/summary: what happened last, and what happens how often."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -13,6 +14,9 @@ __all__ = ["latest", "summary_table"]
 
 _OTHERS = "(others)"  # no class is shown so: parentheses are escaped
 _INDENT = 2
+# Of most classes neither the name nor the times are other than when somebody last looked.
+_name = lru_cache(2048)(printable)
+_time = lru_cache(4096)(time_text)
 _WIDEST = 60  # characters; a longer name is out of line, and not all the others
 
 
@@ -40,13 +44,13 @@ def summary_table(summary: Summary) -> bytes:
     count_width = max((len(str(tally.count)) for _, tally in rows), default=0)
     return "".join(
         f"{name:<{name_width}}  {tally.count:>{count_width}}"
-        f"  {time_text(tally.first_ns)}  {time_text(tally.last_ns)}\n"
+        f"  {_time(tally.first_ns)}  {_time(tally.last_ns)}\n"
         for name, tally in rows
     ).encode()
 
 
 def _rows(summary: Summary) -> Iterator[tuple[str, Tally]]:
     for name, tally in summary:
-        yield printable(name), tally
+        yield _name(name), tally
     if summary.others is not None:
         yield _OTHERS, summary.others
