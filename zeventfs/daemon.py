@@ -181,6 +181,10 @@ class _Daemon:
             self._simulated.post(name, pairs)
             if count % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
+        # Who waited is answered before the writer is: after a turn in which both are due, in an
+        # order that the scheduler draws, comes one in which all of the readers have been.
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     async def serve(self, ready: Callable[[], None], asked: EndSignals) -> None:
         """Mount, and live until the mount is over."""

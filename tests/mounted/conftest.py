@@ -1,10 +1,16 @@
 """Fixtures for tests on real mounts. Where mounting is impossible these tests fail: none skips."""
 
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import pytest
 from mounted_tree import Mounted
+
+# What a script starts in its background ignores these, a whole suite in CI for one, and what the
+# suite starts would ignore them too: no Ctrl-C would end a blocked reader.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 class Mount(Protocol):

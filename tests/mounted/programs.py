@@ -56,8 +56,7 @@ class Program:
     """A program in a session of its own, its output in a file that can be read at any time."""
 
     def __init__(self, argv: Iterable[Argument], output: Path) -> None:
-        # SIGINT may be ignored in the test runner (a shell's background job); here it must not be.
-        command = ["env", "--default-signal=INT,QUIT", *(str(argument) for argument in argv)]
+        command = [str(argument) for argument in argv]
         self.output = output
         self._errors = output.with_suffix(".err")
         with output.open("wb") as out, self._errors.open("wb") as err:

@@ -4,11 +4,11 @@ import errno
 import itertools
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from full_disk import tmpfs
 
 from zeventfs.event import Event
 from zeventfs.journal import journal as journal_module
@@ -45,17 +45,8 @@ def journal(tmp_path: Path) -> Journal:
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """Give a file system with room for one small segment and hardly more."""
-    if os.geteuid():
-        pytest.skip("only root may mount a tmpfs")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=600k", "tiny", tmp_path], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    with tmpfs(tmp_path, "600k") as disk:
+        yield disk
 
 
 def post(journal: Journal, count: int = 1, size: int = 40) -> None:

@@ -2,12 +2,12 @@
 
 import errno
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from full_disk import tmpfs
 
 from zeventfs.mapped import Mapped
 
@@ -17,17 +17,8 @@ MIB = 1 << 20
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Give a file system of 64 KiB."""
-    if os.geteuid():
-        pytest.skip("only root may mount a tmpfs")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "small", tmp_path], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    with tmpfs(tmp_path, "64k") as disk:
+        yield disk
 
 
 def descriptors_of(path: Path) -> int:

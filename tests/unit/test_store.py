@@ -3,11 +3,11 @@
 import errno
 import logging
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from full_disk import tmpfs
 
 from zeventfs.journal.segment import Identity, Segment
 from zeventfs.journal.store import Store
@@ -40,17 +40,8 @@ def left(directory: Path) -> list[int]:
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    if os.geteuid():
-        pytest.skip("only root may mount a tmpfs")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tiny", tmp_path], check=False
-    )
-    if mounted.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    try:
-        yield tmp_path
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+    with tmpfs(tmp_path, "64k") as disk:
+        yield disk
 
 
 def test_without_a_directory_all_is_in_memory() -> None:

@@ -6,6 +6,7 @@ exactly one, and a failed one leaves a hole in them.
 """
 
 import dataclasses
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,9 +19,14 @@ Pair = tuple[str, Type, Any]
 
 ERPT_DATA_SZ = 6144  # the largest packed event in bytes, include/sys/fm/util.h
 _NS = 1_000_000_000
-_TIME = ("time", Type.INT64_ARRAY)
-_EID = ("eid", Type.UINT64)
 _TAIL = frozenset({"time", "eid"})
+
+# Native nvlists are their pairs back to back, so the last two pairs and the end behind them are
+# always these bytes but for three numbers.
+_LIST_HEAD, _END = 12, 4
+_TAIL_BYTES = pack([("time", Type.INT64_ARRAY, (0, 0)), ("eid", Type.UINT64, 0)])[_LIST_HEAD:]
+_TAIL_STRUCT = struct.Struct("=24s qq 24s Q 4s")  # the pairs' heads, the numbers, the end
+_TIME_HEAD, _, _, _EID_HEAD, _, _LIST_END = _TAIL_STRUCT.unpack(_TAIL_BYTES)
 
 
 @dataclasses.dataclass(slots=True)
@@ -70,9 +76,11 @@ class ZfsDevice(Ring):
         """
         self._queue.check()
         eid = self._eid + 1
-        own = [pair for pair in pairs if pair[0] not in _TAIL]  # names in an event are unique
-        own += (*_TIME, divmod(self._clock(), _NS)), (*_EID, eid)
-        packed = pack(own)
+        packed = pack([pair for pair in pairs if pair[0] not in _TAIL])[:-_END]
+        # The time is that of the posting, not of the simulator's preparations for it.
+        packed += _TAIL_STRUCT.pack(
+            _TIME_HEAD, *divmod(self._clock(), _NS), _EID_HEAD, eid, _LIST_END
+        )
         self._eid = eid
         if len(packed) > ERPT_DATA_SZ:
             self.fm.erpt_dropped += 1
