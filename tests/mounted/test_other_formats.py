@@ -273,3 +273,28 @@ def test_the_summary_counts_what_was_cleared_and_evicted(mount: Mount) -> None:
     mounted.write("events/clear", b"1")
     name, count, *_ = mounted.read("events/summary").split()
     assert (name, count) == (b"sysevent.fs.zfs.history_event", b"100")
+
+
+def test_after_a_daemon_was_killed_the_nvlists_are_there_and_the_summary_has_what_was_kept(
+    mount: Mount,
+) -> None:
+    mounted = mount("retain=384K", "segment=64K")
+    mounted.post(150, size=2000)
+    mounted.path(STREAM).stat()
+    log, newest = mounted.read(LOG), mounted.read("events/latest")
+    kept = len(mounted.everything())
+    assert kept < 150
+    assert mounted.process is not None
+    os.kill(mounted.process.pid, signal.SIGKILL)
+    mounted.process.wait(timeout=5.0)
+    assert run(["umount", "-l", mounted.point]).returncode == 0
+    mounted.start()
+    assert mounted.read(LOG) == log
+    assert mounted.read("events/latest") == newest
+    old = sorted(mounted.path("events").glob("log.nvl.*"), reverse=True)
+    assert old
+    whole = b"".join(path.read_bytes() for path in old) + log
+    assert mounted.path(STREAM).stat().st_size == len(whole)
+    assert mounted.drain(mounted.open(STREAM, os.O_NONBLOCK)) == whole
+    assert mounted.read("events/summary").split()[1] == str(kept).encode()
+    assert f"summary_first_seq={151 - kept}\n" in mounted.read("events/status").decode()
