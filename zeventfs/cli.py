@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that `--help` answers at onc
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,8 +110,13 @@ def _decode(asked: argparse.Namespace) -> int:
     from zeventfs.errors import ZeventfsError  # noqa: PLC0415  # likewise
 
     try:
-        raw = sys.stdin.buffer.read() if asked.file == "-" else Path(asked.file).read_bytes()
-        print_decoded(raw, text=asked.text)
+        if asked.file == "-":
+            print_decoded(sys.stdin.buffer, text=asked.text)
+        else:
+            with Path(asked.file).open("rb") as file:
+                print_decoded(file, text=asked.text)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT  # as a shell has it: who reads a stream ends so
     except BrokenPipeError:
         # Nobody reads on (head, say): what is left in the buffer goes nowhere, without a word.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

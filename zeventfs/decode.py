@@ -3,12 +3,13 @@
 A file holds lists back to back, or each after its length (u32, little endian), native or XDR; one
 list is the simplest case of the first. A length is told from a list's header by what follows: the
 bytes 4 to 8 of a list are its version, which is 0, and those of a length's list are its header,
-which is not 0 on this host.
+which is not 0 on this host. Lists after their lengths are printed as they come: the file may be a
+pipe that has no end, from events/stream.nvl.
 """
 
 import sys
 from collections.abc import Iterator
-from typing import Final
+from typing import BinaryIO, Final
 
 from zeventfs.event import Event
 from zeventfs.nvlist import NVList, NvlistError, decode, encode
@@ -20,26 +21,48 @@ LENGTH: Final = 4  # bytes of a length before a list
 WINDOW: Final = 1 << 16  # bytes, first guess at what a list of unknown length needs
 
 
-def unpack(raw: bytes) -> Iterator[NVList]:
-    """The lists in *raw*, one after the other; raises NvlistError, the offset being *raw*'s."""
-    prefixed = raw[LENGTH : 2 * LENGTH] not in (bytes(LENGTH), b"")
+def unpack(file: BinaryIO) -> Iterator[NVList]:
+    """The lists in *file*, one after the other; raises NvlistError, the offset being *file*'s."""
+    start = file.read(2 * LENGTH)
+    if start[LENGTH:] not in (bytes(LENGTH), b""):
+        return _after_lengths(file, start)
+    return _back_to_back(start + file.read())
+
+
+def _after_lengths(file: BinaryIO, begun: bytes) -> Iterator[NVList]:
+    """The lists of a file whose first bytes, *begun*, are already read; reads no byte too many."""
+    at = 0
+    while begun:
+        size = int.from_bytes(begun[:LENGTH], "little")
+        packed = begun[LENGTH:] + _read(file, size - len(begun[LENGTH:]))
+        if len(begun) < LENGTH or len(packed) < size:
+            raise NvlistError("a length says more than there is", at)
+        yield _decode(packed, at + LENGTH)
+        at += LENGTH + size
+        begun = file.read(LENGTH)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """At most *size* bytes, and no memory for more than there are."""
+    pieces = []
+    while size > 0 and (piece := file.read(min(size, WINDOW))):
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _back_to_back(raw: bytes) -> Iterator[NVList]:
     at = 0
     while at < len(raw):
-        if prefixed:
-            begin = at + LENGTH
-            end = begin + int.from_bytes(raw[at:begin], "little")
-            if end > len(raw):
-                raise NvlistError("a length says more than there is", at)
-            yield _decode(raw, begin, end)
-        else:
-            end = _end_of_list(raw, at)
-            yield _decode(raw, at, end)
+        end = _end_of_list(raw, at)
+        yield _decode(raw[at:end], at)
         at = end
 
 
-def _decode(raw: bytes, begin: int, end: int) -> NVList:
+def _decode(packed: bytes, begin: int) -> NVList:
+    """The list *packed*, which stands at *begin* in its file."""
     try:
-        return decode(raw[begin:end])
+        return decode(packed)
     except NvlistError as error:
         said = str(error).removesuffix(f" (at byte {error.offset})")
         raise NvlistError(said, begin + error.offset) from None
@@ -74,15 +97,13 @@ def _is_list(packed: bytes) -> bool:
     return True
 
 
-def print_decoded(raw: bytes, *, text: bool) -> None:
-    """Print what *raw* holds on stdout; raises NvlistError after what comes before the error."""
+def print_decoded(file: BinaryIO, *, text: bool) -> None:
+    """Print what *file* holds on stdout; raises NvlistError after what comes before the error."""
     renderer = Renderer("", None)
     out = sys.stdout.buffer
-    try:
-        for nvlist in unpack(raw):
-            out.write(renderer.text(nvlist) if text else _json_line(renderer, nvlist))
-    finally:
-        out.flush()
+    for nvlist in unpack(file):
+        out.write(renderer.text(nvlist) if text else _json_line(renderer, nvlist))
+        out.flush()  # the next one may be long in coming
 
 
 def _json_line(renderer: Renderer, nvlist: NVList) -> bytes:

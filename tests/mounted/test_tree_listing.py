@@ -18,6 +18,10 @@ READABLE = [
     "events/log",
     "events/stream.txt",
     "events/log.txt",
+    "events/stream.nvl",
+    "events/log.nvl",
+    "events/latest",
+    "events/summary",
     "events/status",
 ]
 WRITABLE = ["events/clear", "simulator/inject"]

@@ -173,11 +173,38 @@ def test_decode_finds_the_end_of_a_list_longer_than_its_first_guess() -> None:
     from zeventfs.nvlist import NVList, Type, encode  # noqa: PLC0415  # likewise
 
     long = encode(NVList.of([("s", Type.STRING, "x" * 300_000)]))
-    assert [nvlist.get("s") is None for nvlist in unpack(long + EVENT + long)] == [
+    assert [nvlist.get("s") is None for nvlist in unpack(io.BytesIO(long + EVENT + long))] == [
         False,
         True,
         False,
     ]
+
+
+def test_decode_prints_each_list_after_a_length_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    printed: list[int] = []
+
+    class Live(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None
+            assert 0 <= size <= len(EVENT), "it waits for no more than there must be"
+            printed.append(capfdbinary.readouterr().out.count(b"\n"))
+            return super().read(size)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Live(prefixed(EVENT, EVENT, EVENT))))
+    assert cli.main(["decode", "-"]) == 0
+    assert printed == [0, 0, 1, 0, 1, 0, 1]
+
+
+def test_decode_ends_in_order_when_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            del size
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
+    assert cli.main(["decode", "-"]) == 128 + signal.SIGINT
 
 
 def test_decode_of_a_missing_file_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The journal and its readers against a model: whatever happens, each event is read or counted."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
@@ -27,16 +28,18 @@ from zeventfs.event import Event
 from zeventfs.journal.column import Column
 from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.reader import Reader
+from zeventfs.journal.rendition import Rendition
 from zeventfs.journal.segment import Segment
 from zeventfs.journal.store import Store
-from zeventfs.journal.text import TextRendition
-from zeventfs.nvlist import NVList
+from zeventfs.journal.text import TextColumn, TextRendition
+from zeventfs.nvlist import NVList, decode
 
 pytestmark = pytest.mark.timeout(300)  # seconds when it passes; what fails is made small first
 
 LIMITS = Limits(retain=2000, segment=300)
 EPOCH = "%016x"
 SIZES = st.sampled_from([1, 7, 40, 100, 300, 1000, 1 << 17])
+STYLES = st.sampled_from(["json", "text", "nvl"])
 EMPTY = NVList.of([])
 
 
@@ -57,13 +60,30 @@ def text_of(packed: bytes) -> bytes:
     return b"event %s\n\n" % packed
 
 
+def records(got: bytes) -> list[bytes]:
+    """Give the packed events of *got* that are whole, each with the length before it."""
+    found = []
+    at = 0
+    while at + 4 <= len(got):
+        end = at + 4 + int.from_bytes(got[at : at + 4], "little")
+        if end > len(got):
+            break
+        found.append(got[at:end])
+        at = end
+    return found
+
+
+def ends(found: list[bytes]) -> list[int]:
+    return list(itertools.accumulate(map(len, found), initial=0))
+
+
 @dataclass(eq=False)
 class Client:
     """Who reads: its file offset is the length of what it has, as long as it never seeks."""
 
     reader: Reader
     seq: int
-    is_text: bool
+    style: str
     got: bytearray = field(default_factory=bytearray)
     offset: int = 0
     sought: bool = False
@@ -78,7 +98,9 @@ class Client:
 
     def due(self) -> int:
         """The seq that follows what was read, every line of which must be in its place."""
-        return self._due_after_text() if self.is_text else self._due_after_json()
+        if self.style == "json":
+            return self._due_after_json()
+        return self._due_after_text() if self.style == "text" else self._due_after_nvlists()
 
     def _due_after_json(self) -> int:
         due = self.seq
@@ -106,6 +128,33 @@ class Client:
                 assert line.startswith(b"event %d:" % due)
                 due += 1
         return due
+
+    def _due_after_nvlists(self) -> int:
+        due = self.seq
+        for record in records(bytes(self.got)):
+            packed = record[4:]
+            if packed.startswith(b"%d:" % due):
+                due += 1
+            else:
+                gap = decode(packed)
+                assert gap.get("class") == "zeventfs.gap"
+                assert gap.get("first_seq") == due
+                assert gap.get("cause") in {"evicted", "cleared"}
+                due += gap.get("dropped")
+                assert gap.get("last_seq") == due - 1
+        return due
+
+    def marks(self) -> list[int]:
+        """Where an event begins or ends, in the last answer."""
+        start, end = self.reader.start, self.reader.end
+        if self.style == "nvl":
+            return [at for at in ends(records(bytes(self.got))) if start <= at < end]
+        newline = b"\n" if self.style == "json" else b"\n\n"  # an event's text has several lines
+        return [
+            at
+            for at in range(start, end)
+            if at == 0 or self.got[max(at - len(newline), 0) : at] == newline
+        ]
 
 
 @dataclass(eq=False)
@@ -156,6 +205,7 @@ class JournalModel(RuleBasedStateMachine):
         if not went_on:
             self.epoch += 1
             self.world = b""
+            self.records: list[bytes] = []
             self.posted = 0
             self.cleared_at = 0
             self.ended_at = 0
@@ -163,6 +213,8 @@ class JournalModel(RuleBasedStateMachine):
         self.journal = Journal(EPOCH % self.epoch, PlainEncoder(), LIMITS, lambda: 1, store)
         self.text: TextRendition | None = None
         self.text_end = 0
+        self.nvlists: Rendition | None = None
+        self.unasked = 0
         assert self.journal.current.lines.next_seq == self.posted + 1
         assert self.journal.lines.end == len(self.world)
 
@@ -174,6 +226,7 @@ class JournalModel(RuleBasedStateMachine):
             event = Event("zfs", packed, EMPTY, "x", 0, None, None)
             assert self.journal.append(event) == self.posted
             self.world += PlainEncoder().json_line(event, self.posted)
+            self.records.append(len(packed).to_bytes(4, "little") + packed)
 
     @rule()
     def clear(self) -> None:
@@ -187,21 +240,38 @@ class JournalModel(RuleBasedStateMachine):
     @rule(target=clients)
     def open_json(self) -> Client:
         oldest = self.journal.statistics().first_seq
-        return self.add(Client(Reader(self.journal.lines, lambda: 1), oldest, is_text=False))
+        return self.add(Client(Reader(self.journal.lines, lambda: 1), oldest, "json"))
 
     @rule(target=clients)
     def open_text(self) -> Client:
         self.text = self.journal.text(text_of)
         oldest = self.text.oldest.seq
         assert oldest == self.journal.statistics().first_seq
-        return self.add(Client(Reader(self.text, lambda: 1), oldest, is_text=True))
+        return self.add(Client(Reader(self.text, lambda: 1), oldest, "text"))
+
+    @rule(target=clients)
+    def open_nvlists(self) -> Client:
+        if self.nvlists is None:
+            self.nvlists = self.journal.nvlists()
+            self.unasked = self.journal.segments[0].identity.first_seq - 1
+        oldest = self.nvlists.oldest.seq
+        assert oldest == self.journal.statistics().first_seq
+        return self.add(Client(Reader(self.nvlists, lambda: 1), oldest, "nvl"))
+
+    def world_of(self, client: Client) -> bytes:
+        """Give all bytes that were ever at a position of *client*'s rendition."""
+        return self.world if client.style == "json" else self.packed_world
+
+    @property
+    def packed_world(self) -> bytes:
+        return b"".join(self.records[self.unasked :])
 
     def add(self, client: Client) -> Client:
         self.open.append(client)
         return client
 
     def read_once(self, client: Client, size: int) -> bool:
-        if client.is_text:
+        if client.style == "text":
             assert self.text is not None
             position = client.offset + client.reader.skew + size
             while self.text.end < position and not self.text.catch_up(2):
@@ -215,10 +285,15 @@ class JournalModel(RuleBasedStateMachine):
         if answer is None:
             assert client.sought or client.reader.state() == before
             return False
-        if client.sought and not client.is_text and client.reader.gap is None:
+        if client.sought and client.style != "text" and client.reader.gap is None:
             position = client.reader.start + client.reader.skew
-            assert self.world[position : position + len(answer)] == answer
-            whole = bytes(answer).endswith(b"\n")
+            end = position + len(answer)
+            assert self.world_of(client)[position:end] == answer
+            whole = (
+                bytes(answer).endswith(b"\n")
+                if client.style == "json"
+                else end in ends(self.records[self.unasked :])
+            )
             assert whole or client.reader.end == client.reader.start + size or client.reader._rest
         return True
 
@@ -234,22 +309,19 @@ class JournalModel(RuleBasedStateMachine):
         """Do as bash's read does."""
         if client not in self.open or client.sought or client.offset != client.reader.end:
             return
-        start, end = client.reader.start, client.reader.end
-        marks = [at for at in range(start, end) if at == 0 or client.got[at - 1 : at] == b"\n"]
-        if client.is_text:  # an event's text has several lines
-            marks = [at for at in marks if at == 0 or client.got[at - 2 : at] == b"\n\n"]
+        marks = client.marks()
         if marks:
             client.offset = marks[choice % len(marks)]
             del client.got[client.offset :]
 
     @rule(client=clients, offset=st.integers(0, 5000), size=SIZES)
     def seek(self, client: Client, offset: int, size: int) -> None:
-        if client in self.open and not client.is_text:
+        if client in self.open and client.style != "text":
             client.sought = True
             client.offset = offset
             within = client.reader.start <= offset <= client.reader.end
             self.read_once(client, size)
-            oldest, end = self.journal.lines.begin, len(self.world)
+            oldest, end = client.reader.rendition.begin, len(self.world_of(client))
             if not within and oldest <= offset <= end:
                 assert client.reader.skew == 0
 
@@ -273,13 +345,14 @@ class JournalModel(RuleBasedStateMachine):
             assert client.due() == self.posted + 1
             assert client.reader.seq == self.posted + 1
 
-    @rule(target=logs, age=st.integers(0, 5), text=st.booleans())
-    def open_log(self, age: int, text: bool) -> Log:  # noqa: FBT001 - hypothesis passes names
+    @rule(target=logs, age=st.integers(0, 5), style=STYLES)
+    def open_log(self, age: int, style: str) -> Log:
         segment = self.journal.segments[-1 - age % len(self.journal.segments)]
         self.journal.hold(segment)
-        if text:
+        column: Column = segment.nvlists if style == "nvl" else segment.lines
+        if style == "text":
             self.text = self.journal.text(text_of)
-        column = self.text.column_of(segment) if text and self.text else segment.lines
+            column = self.text.column_of(segment)
         log = Log(segment, column)
         self.held.append(log)
         return log
@@ -288,8 +361,8 @@ class JournalModel(RuleBasedStateMachine):
     def read_log(self, log: Log, count: int) -> None:
         if log not in self.held:
             return
-        if log.column is not log.segment.lines and self.text is not None:
-            self.text.column_of(log.segment).render(count)
+        if isinstance(log.column, TextColumn):
+            log.column.render(count)
         if log.segment.stale:
             assert not log.column.buffer
             return
@@ -305,11 +378,11 @@ class JournalModel(RuleBasedStateMachine):
 
     @rule()
     def kill_and_recover(self) -> None:
-        """Text positions begin anew with a daemon, and what is held is held no more."""
+        """Positions but of lines begin anew with a daemon, and what is held is held no more."""
         states = [
             (client, client.reader.state())
             for client in self.open
-            if not client.is_text and not self.has_lost_the_rest_of_a_line(client)
+            if client.style == "json" and not self.has_lost_the_rest_of_a_line(client)
         ]
         self.held.clear()
         self.open[:] = [client for client, _ in states]
@@ -352,9 +425,22 @@ class JournalModel(RuleBasedStateMachine):
         for column in lines.columns:
             assert column.buffer[: column.length] == self.world[column.base : column.end]
         assert lines.begin >= self.cleared_at or not self.cleared_at
+        if self.nvlists is not None:
+            assert self.nvlists.end == len(self.packed_world)
+            for column in self.nvlists.columns:
+                kept = column.buffer[: column.length]
+                assert kept == self.packed_world[column.base : column.end]
         if self.text is not None:
             assert self.text.end >= self.text_end
             self.text_end = self.text.end
+
+    @invariant()
+    @precondition(lambda self: self.epoch)
+    def the_summary_counts_every_event_from_its_first_on(self) -> None:
+        tallies = [tally for _, tally in self.journal.summary]
+        if self.journal.summary.others is not None:
+            tallies.append(self.journal.summary.others)
+        assert sum(each.count for each in tallies) == self.posted - self.journal.counted_from + 1
 
     @invariant()
     @precondition(lambda self: self.epoch)

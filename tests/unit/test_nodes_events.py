@@ -13,14 +13,14 @@ async def status(world: World) -> dict[str, str]:
 
 async def test_names_follow_the_segments() -> None:
     world = World(segment=2000)
-    fixed = {"stream", "stream.txt", "clear", "status"}
-    assert set(world.client.names("events")) == fixed | {"log", "log.txt"}
+    fixed = {"stream", "stream.txt", "stream.nvl", "clear", "latest", "status", "summary"}
+    assert set(world.client.names("events")) == fixed | {"log", "log.txt", "log.nvl"}
     for _ in range(20):
         world.post()
     names = world.client.names("events")
     assert len(names) == len(set(names))
-    assert {"log.1", "log.txt.1"} <= set(names)
-    assert len(names) == 4 + 2 * len(world.journal.segments)
+    assert {"log.1", "log.txt.1", "log.nvl.1"} <= set(names)
+    assert len(names) == len(fixed) + 3 * len(world.journal.segments)
     oldest = len(world.journal.segments) - 1
     world.client.node(f"events/log.{oldest}")
     for name in (f"log.{oldest + 1}", "log.0", "log.", "log.01", "logs", "log.txt.x"):
@@ -65,6 +65,7 @@ async def test_times_are_those_of_events() -> None:
     world = World()
     assert (await world.client.stat("events")).mtime_ns == NOW_NS
     world.post()
-    for path in ("events", "events/stream", "events/log", "events/status"):
+    files = ("stream", "stream.nvl", "log", "log.nvl", "latest", "summary", "status")
+    for path in ("events", *(f"events/{name}" for name in files)):
         assert (await world.client.stat(path)).mtime_ns == NOW_NS + 10**9, path
     assert (await world.client.stat("events/clear")).mtime_ns == NOW_NS

@@ -11,8 +11,8 @@ from zeventfs.errors import Closing, Denied, Interrupted, Stale, WouldBlock
 from zeventfs.nodes.streams import LogFile
 
 IN = select.POLLIN | select.POLLRDNORM
-STREAMS = ["events/stream", "events/stream.txt"]
-LOGS = ["events/log", "events/log.txt"]
+STREAMS = ["events/stream", "events/stream.txt", "events/stream.nvl"]
+LOGS = ["events/log", "events/log.txt", "events/log.nvl"]
 
 
 @pytest.fixture

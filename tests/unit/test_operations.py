@@ -159,7 +159,9 @@ async def test_a_listing_goes_on_where_it_stopped(kernel: Kernel) -> None:
         kernel.world.journal.clear()
     kernel.room = 1000
     names += await kernel.list(fh, last)
-    assert sorted(names) == ["clear", "log", "log.txt", "status", "stream", "stream.txt"]
+    streams = ["stream", "stream.nvl", "stream.txt"]
+    logs = ["log", "log.nvl", "log.txt"]
+    assert sorted(names) == ["clear", "latest", *logs, "status", *streams, "summary"]
     assert await kernel.list(fh, kernel.listed[-1][2]) == []
     assert "log.3" in await kernel.list(fh), "rewinddir looks anew"
     await kernel.ops.releasedir(fh)
@@ -178,7 +180,8 @@ async def test_what_is_evicted_during_a_listing_is_left_out(kernel: Kernel) -> N
     for _ in range(50):
         world.post(size=500)
     kernel.room = 1000
-    assert await kernel.list(fh, 1) == ["stream.txt", "clear", "status"]
+    rest = ["stream.txt", "stream.nvl", "clear", "latest", "status", "summary"]
+    assert await kernel.list(fh, 1) == rest
 
 
 async def test_names_that_did_not_reach_the_kernel_are_not_counted(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from zeventfs.errors import Invalid
+from zeventfs.event import Event
+from zeventfs.journal.journal import GAP, gap_event
 from zeventfs.nvlist import Encoding, NVList, Type, decode, encode
 from zeventfs.sources.device import Device, DeviceError
 from zeventfs.sources.replay import MAX_LINE, MAX_PACKED, ReplayDevice, open_replay
@@ -52,6 +54,20 @@ def test_the_corpuss_json_lines_are_given_byte_for_byte() -> None:
 def test_length_prefixed_nvlists_are_given_byte_for_byte(recording: Path) -> None:
     recording.write_bytes(prefixed(each["native"] for each in RECORDED))
     assert list(open_replay(recording)) == [each["native"] for each in RECORDED]
+
+
+def test_what_zeventfs_itself_told_is_passed_over(recording: Path) -> None:
+    event = Event.make("zfs", "zeventfs-like", 2, eid=3).packed
+    own = [
+        gap_event(1, 2, "evicted", 0).packed,
+        Event.make("zfs", GAP, 1, [("dropped", Type.UINT64, 1)]).packed,
+        Event.make("zeventfs", "zeventfs.source.end", 1).packed,
+        encode(decode(gap_event(1, 2, "evicted", 0).packed), Encoding.XDR),
+    ]
+    recording.write_bytes(prefixed([*own, event]))
+    assert list(open_replay(recording)) == [event]
+    recording.write_bytes(b"".join(line(each) for each in [event, *own]))
+    assert list(open_replay(recording)) == [event]
 
 
 def test_xdr_is_packed_anew_as_the_kernel_has_it(recording: Path) -> None:

@@ -13,11 +13,13 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from zeventfs.event import Event
+from zeventfs.journal.nvlists import NvlistRendition, with_length
 from zeventfs.journal.rendition import Losses, Rendition
 from zeventfs.journal.segment import Identity, Segment
 from zeventfs.journal.store import Store
+from zeventfs.journal.summary import Summary
 from zeventfs.journal.text import TextRendition
-from zeventfs.nvlist import Type
+from zeventfs.nvlist import NvlistError, Type
 
 __all__ = ["GAP", "Encoder", "Journal", "JournalStatistics", "Limits", "gap_event"]
 
@@ -31,6 +33,20 @@ class Encoder(Protocol):
     def json_line(self, event: Event, seq: int | None) -> bytes:
         """*event* as one JSON line; without *seq*, of a reader's own."""
         ...
+
+
+class _Following(Protocol):
+    """A rendition beside the lines, begun when it was first asked for, that the segments go into.
+
+    `add_segment` goes on in a new one, `replace_segment` puts *new* in place of *old*, which is the
+    last and empty, `evict_segment` forgets the oldest, `clear_before_segment` puts all before the
+    last, *segment*, out of the streams' reach.
+    """
+
+    def add_segment(self, segment: Segment) -> None: ...
+    def replace_segment(self, old: Segment, new: Segment) -> None: ...
+    def evict_segment(self) -> None: ...
+    def clear_before_segment(self, segment: Segment) -> None: ...
 
 
 class Limits(NamedTuple):
@@ -70,10 +86,15 @@ def gap_event(first_seq: int, last_seq: int, cause: str, time_ns: int) -> Event:
     )
 
 
+def _encode_gap_nvlist(first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+    return with_length(gap_event(first_seq, last_seq, cause, time_ns))
+
+
 class Journal:
     """The events kept, within *limits*, in segments from *store* (in memory without one).
 
-    Begins with the segments that the store has recovered, which must be of *epoch*.
+    Begins with the segments that the store has recovered, which must be of *epoch*. `summary`
+    counts every event from seq `counted_from` on, be it kept or not.
     """
 
     def __init__(
@@ -95,7 +116,12 @@ class Journal:
         self.segments = list(self._store.recovered) or [self._first_segment()]
         self.lines = Rendition(self.segments[0].lines, self._encode_gap, self.losses)
         self._text: TextRendition | None = None
+        self._nvlists: NvlistRendition | None = None
+        self._following: list[_Following] = []
         self._recover_renditions()
+        self.summary = Summary()
+        self.counted_from = self.segments[0].lines.first_seq
+        self._recover_summary()
         self.kept = sum(each.used for each in self.segments)
         self._evict()
 
@@ -112,6 +138,16 @@ class Journal:
                 self.lines.clear_before(segment.lines)
         for segment in self.segments[:-1]:
             segment.seal()
+
+    def _recover_summary(self) -> None:
+        for segment in self.segments:
+            for seq in range(segment.lines.first_seq, segment.lines.next_seq):
+                try:
+                    event = Event.from_packed("", segment.packed(seq))
+                except NvlistError:  # somebody wrote into the file
+                    self.summary.count_unknown(segment.mtime_ns)
+                else:
+                    self.summary.count(event.name, event.time_ns)
 
     def _encode_gap(self, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
         return self._encoder.json_line(gap_event(first_seq, last_seq, cause, time_ns), None)
@@ -131,6 +167,7 @@ class Journal:
         line = self._encoder.json_line(event, seq)
         packed = event.packed
         self._with_room(line, packed).append(line, packed, self._clock_ns())
+        self.summary.count(event.name, event.time_ns)
         if event.name == GAP:
             self.losses.count("source", event.payload.get("dropped", 0))
         self.kept += len(line) + len(packed) + 4
@@ -146,8 +183,8 @@ class Journal:
             self._rotate(self._store.create, self.limits.segment)
         self.current.mark_cleared()
         self.lines.clear_before(self.current.lines)
-        if self._text is not None:
-            self._text.clear_before_segment(self.current)
+        for each in self._following:
+            each.clear_before_segment(self.current)
 
     def text(self, encode: Callable[[bytes], bytes]) -> TextRendition:
         """The rendition as text, *encode* giving that of a packed nvlist; begun when first asked.
@@ -156,10 +193,25 @@ class Journal:
         """
         if self._text is None:
             self._text = TextRendition(self.segments, encode, self.losses)
-            for segment in self.segments:
-                if segment.after_clear:
-                    self._text.clear_before_segment(segment)
+            self._follow(self._text)
         return self._text
+
+    def nvlists(self) -> NvlistRendition:
+        """The rendition as packed nvlists, each after its length; begun when first asked.
+
+        Its positions count from the oldest segment kept at that moment.
+        """
+        if self._nvlists is None:
+            self._nvlists = NvlistRendition(self.segments, _encode_gap_nvlist, self.losses)
+            self._follow(self._nvlists)
+        return self._nvlists
+
+    def _follow(self, rendition: _Following) -> None:
+        """Have *rendition*, which is of the segments kept, kept up to date."""
+        for segment in self.segments:
+            if segment.after_clear:
+                rendition.clear_before_segment(segment)
+        self._following.append(rendition)
 
     def hold(self, segment: Segment) -> None:
         """Keep *segment* for one more open log, even when it is evicted (within limits)."""
@@ -212,8 +264,8 @@ class Journal:
             old.seal()
             self.segments.append(new)
             self.lines.add(new.lines)
-            if self._text is not None:
-                self._text.add_segment(new)
+            for each in self._following:
+                each.add_segment(new)
             self._evict()
             return
         if old.after_clear:
@@ -221,8 +273,8 @@ class Journal:
         old.discard()
         self.segments[-1] = new
         self.lines.replace_last(new.lines)
-        if self._text is not None:
-            self._text.replace_segment(old, new)
+        for each in self._following:
+            each.replace_segment(old, new)
 
     def _evict(self) -> None:
         """Let the oldest segments go until no more is kept than may be."""
@@ -232,8 +284,8 @@ class Journal:
             segment = self.segments.pop(0)
             self.kept -= segment.used
             self.lines.evict()
-            if self._text is not None:
-                self._text.evict_segment()
+            for each in self._following:
+                each.evict_segment()
             if segment.holders:
                 self._held.append(segment)
             else:

@@ -1,4 +1,4 @@
-"""events/: the journal's streams and logs, its clear and its status."""
+"""events/: the journal's streams and logs, what is in it at a glance, its clear and its status."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,7 +6,16 @@ from zeventfs.bell import Bell
 from zeventfs.errors import NotFound
 from zeventfs.journal.journal import Journal
 from zeventfs.nodes.base import Attributes, Clock, ControlFile, Directory, Node, SnapshotFile
-from zeventfs.nodes.streams import Format, JsonFormat, OpenStream, StreamFile, TextFormat, logs
+from zeventfs.nodes.overview import latest, summary_table
+from zeventfs.nodes.streams import (
+    Format,
+    JsonFormat,
+    NvlistFormat,
+    OpenStream,
+    StreamFile,
+    TextFormat,
+    logs,
+)
 
 __all__ = ["EventsDirectory"]
 
@@ -25,7 +34,11 @@ class EventsDirectory(Directory):
         clear: Callable[[], None],
     ) -> None:
         self._journal = journal
-        self._formats: tuple[Format, ...] = (JsonFormat(journal), TextFormat(journal, encode_text))
+        self._formats: tuple[Format, ...] = (
+            JsonFormat(journal),
+            TextFormat(journal, encode_text),
+            NvlistFormat(journal),
+        )
         self.streams = {
             f"stream{style.suffix}": StreamFile(
                 f"events/stream{style.suffix}", journal, style, arrival, clock_ns
@@ -41,7 +54,11 @@ class EventsDirectory(Directory):
         children: dict[str, Node] = {
             **self.streams,
             "clear": ControlFile("events/clear", flush, made_ns),
+            "latest": SnapshotFile("events/latest", lambda: latest(journal), self._changed_ns),
             "status": SnapshotFile("events/status", self._status, self._changed_ns),
+            "summary": SnapshotFile(
+                "events/summary", lambda: summary_table(journal.summary), self._changed_ns
+            ),
         }
         super().__init__("events", children, made_ns)
 
@@ -84,6 +101,7 @@ class EventsDirectory(Directory):
             f"bytes={now.bytes}",
             f"first_seq={now.first_seq}",
             f"last_seq={now.last_seq}",
+            f"summary_first_seq={journal.counted_from}",
             f"kept_bytes={now.kept}",
             f"retain_bytes={journal.limits.retain}",
             f"segments={now.segments}",

@@ -16,7 +16,16 @@ from zeventfs.journal.segment import Segment
 from zeventfs.journal.text import TextColumn
 from zeventfs.nodes.base import Attributes, Buffer, Clock, File, Open
 
-__all__ = ["Format", "JsonFormat", "LogFile", "OpenLog", "OpenStream", "StreamFile", "TextFormat"]
+__all__ = [
+    "Format",
+    "JsonFormat",
+    "LogFile",
+    "NvlistFormat",
+    "OpenLog",
+    "OpenStream",
+    "StreamFile",
+    "TextFormat",
+]
 
 _A_FEW = 64  # events rendered as text at once: about a millisecond
 
@@ -52,19 +61,11 @@ class Format(Protocol):
         ...
 
 
-class JsonFormat:
-    """JSON lines, which are there as soon as the event is."""
-
-    suffix = ""
+class _KeptFormat:
+    """What a segment keeps by itself, and so is there as soon as the event is."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-
-    def rendition(self) -> Rendition:
-        return self._journal.lines
-
-    def column(self, segment: Segment) -> Column:
-        return segment.lines
 
     def reach(self, position: int) -> None:
         """All is there."""
@@ -72,11 +73,41 @@ class JsonFormat:
     def reach_in(self, column: Column, length: int) -> None:
         """All is there."""
 
+
+class JsonFormat(_KeptFormat):
+    """JSON lines."""
+
+    suffix = ""
+
+    def rendition(self) -> Rendition:
+        return self._journal.lines
+
+    def column(self, segment: Segment) -> Column:
+        return segment.lines
+
     async def end(self) -> int:
         return self._journal.lines.end
 
     async def length(self, segment: Segment) -> int:
         return segment.lines.length
+
+
+class NvlistFormat(_KeptFormat):
+    """Packed nvlists, each after its length (u32, little endian)."""
+
+    suffix = ".nvl"
+
+    def rendition(self) -> Rendition:
+        return self._journal.nvlists()
+
+    def column(self, segment: Segment) -> Column:
+        return segment.nvlists
+
+    async def end(self) -> int:
+        return self._journal.nvlists().end
+
+    async def length(self, segment: Segment) -> int:
+        return segment.nvlists.length
 
 
 class TextFormat:

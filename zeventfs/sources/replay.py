@@ -4,6 +4,9 @@ A recording is JSON lines whose `native` is a packed nvlist in base64, as tests/
 (lines without it, such as a first one that says where it was taken, are passed over), or packed
 nvlists, each after its length (u32, little endian), as events/log.nvl has them. It is read bit by
 bit: it may be larger than memory, or a pipe.
+
+zeventfs's own events in it (`zeventfs.gap` and the like) are passed over: they tell of the journal
+that was recorded. What is missing between the others' EIDs is found missing again.
 """
 
 import base64
@@ -21,6 +24,9 @@ __all__ = ["MAX_LINE", "MAX_PACKED", "ReplayDevice", "open_replay"]
 
 MAX_PACKED = 1 << 20  # bytes of one packed nvlist; the kernel's are at most 6,144
 MAX_LINE = 4 << 20  # bytes of one JSON line
+
+# class is the first pair of an event that zeventfs made: 12 bytes of list, 16 of pair, name, value
+_OWN, _OWN_AT = b"class\0\0\0zeventfs.", 28
 
 
 class ReplayDevice(Ring):
@@ -60,10 +66,11 @@ def open_replay(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         start = file.read(4)
         # Four bytes of text are, as a length, larger than any that is taken.
-        if len(start) == 4 and int.from_bytes(start, "little") <= MAX_PACKED:
-            yield from _length_prefixed(file, start)
-        else:
-            yield from _json_lines(file, start)
+        prefixed = len(start) == 4 and int.from_bytes(start, "little") <= MAX_PACKED
+        recorded = _length_prefixed(file, start) if prefixed else _json_lines(file, start)
+        for packed in recorded:
+            if not packed.startswith(_OWN, _OWN_AT):
+                yield packed
 
 
 def _length_prefixed(file: BinaryIO, length: bytes) -> Iterator[bytes]:
