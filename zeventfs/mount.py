@@ -87,7 +87,8 @@ def _check_place(config: Config) -> None:
     if mounted is not None and mounted.fstype == FSTYPE:
         raise CannotMount(
             f"a zeventfs that is not answering, or another user's, is mounted at {path}: "
-            "zeventfs umount it first"
+            "`umount -l` detaches it and leaves its events for the next mount, "
+            "`zeventfs umount` ends it and removes them"
         )
     try:
         found = path.stat()
