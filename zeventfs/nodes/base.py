@@ -121,11 +121,12 @@ class Directory(Node):
 
 
 class File(Node):
-    """A node with content."""
+    """A node with content; what is `private` nobody but the owner may read, whatever mode= says."""
 
     __slots__ = ()
     readable: ClassVar[bool] = True
     writable: ClassVar[bool] = False
+    private: ClassVar[bool] = False
 
     async def open(self, pid: int) -> Open:
         """Open it for one more reader or writer, process *pid*."""
