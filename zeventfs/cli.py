@@ -31,6 +31,7 @@ OPTIONS, comma-separated:
   segment=            bytes after which events/log is rotated (an eighth of retain)
   sim.seed=           which simulated history (0)
   sim.rate=           simulated events a second; 0: only what is injected (2)
+  sim.scenario=       what happens: a built-in story's name or a JSON file's path (tank)
   replay.rate=        replayed events a second; 0: at once (0)
   log=                stderr, syslog or a file's absolute path
 """

@@ -24,6 +24,8 @@ __all__ = [
     "mountpoint_path",
     "parse",
     "parse_sources",
+    "read_sim_rate",
+    "read_sim_seed",
     "runtime_base",
     "runtime_directory",
 ]
@@ -64,9 +66,9 @@ class Config:
     """One mount, as asked for; paths are absolute, `retain` and `segment` in bytes.
 
     `sources` holds "sim" and "replay:/absolute/path", `auto` already resolved; rates are events a
-    second; `mode` is the permission bits of a readable file; `log` is "stderr", "syslog" or the
-    absolute path of a file. `runtime` is this mount's own directory for what must outlive a
-    daemon; nobody has made it yet.
+    second; `sim_scenario` is a built-in's name or a file's absolute path; `mode` is the permission
+    bits of a readable file; `log` is "stderr", "syslog" or the absolute path of a file. `runtime`
+    is this mount's own directory for what must outlive a daemon; nobody has made it yet.
     """
 
     sources: tuple[str, ...]
@@ -81,6 +83,7 @@ class Config:
     segment: int
     sim_seed: int
     sim_rate: float
+    sim_scenario: str
     replay_rate: float
     log: str
 
@@ -113,6 +116,7 @@ def parse(
         segment=0,  # not given: settled below, when retain= is known
         sim_seed=0,
         sim_rate=2.0,
+        sim_scenario="tank",
         replay_rate=0.0,
         log="stderr" if foreground else _background_log(runtime),
     )
@@ -196,7 +200,8 @@ def _whole(value: str, most: int) -> int | None:
     return None
 
 
-def _read_seed(value: str) -> int:
+def read_sim_seed(value: str) -> int:
+    """The seed that *value* says; Invalid when it says none."""
     seed = _whole(value, SEED_MOST)
     if seed is None:
         raise Invalid(f"sim.seed={value} is no seed: a number from 0 to {SEED_MOST}")
@@ -235,9 +240,19 @@ def _read_log(value: str) -> str:
     raise Invalid(f"log={value} is no place to log to: stderr, syslog or a file's absolute path")
 
 
+def _read_scenario(value: str) -> str:
+    from zeventfs.simulator.scenario import load  # noqa: PLC0415  # umount needs no JSON
+
+    try:
+        load(value)
+    except Invalid as reason:
+        raise Invalid(f"sim.scenario={value}: {reason}") from None
+    return value
+
+
 _read_retain = _size("retain", RETAIN_LEAST, RETAIN_MOST)
 _read_segment = _size("segment", SEGMENT_LEAST, RETAIN_MOST)
-_read_sim_rate = _rate("sim.rate")
+read_sim_rate = _rate("sim.rate")
 _read_replay_rate = _rate("replay.rate")
 
 VALUED: Final[Mapping[str, Callable[[Config, str], Config]]] = {
@@ -246,8 +261,9 @@ VALUED: Final[Mapping[str, Callable[[Config, str], Config]]] = {
     "mode": lambda config, value: replace(config, mode=_read_mode(value)),
     "retain": lambda config, value: replace(config, retain=_read_retain(value)),
     "segment": lambda config, value: replace(config, segment=_read_segment(value)),
-    "sim.seed": lambda config, value: replace(config, sim_seed=_read_seed(value)),
-    "sim.rate": lambda config, value: replace(config, sim_rate=_read_sim_rate(value)),
+    "sim.seed": lambda config, value: replace(config, sim_seed=read_sim_seed(value)),
+    "sim.rate": lambda config, value: replace(config, sim_rate=read_sim_rate(value)),
+    "sim.scenario": lambda config, value: replace(config, sim_scenario=_read_scenario(value)),
     "replay.rate": lambda config, value: replace(config, replay_rate=_read_replay_rate(value)),
     "log": lambda config, value: replace(config, log=_read_log(value)),
 }

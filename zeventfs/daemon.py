@@ -17,8 +17,8 @@ from secrets import token_hex
 import trio
 
 from zeventfs.bell import Bell
-from zeventfs.config import Config
-from zeventfs.errors import MountFailed
+from zeventfs.config import Config, read_sim_rate, read_sim_seed
+from zeventfs.errors import Invalid, MountFailed
 from zeventfs.event import Event
 from zeventfs.fuse.ending import EndSignals
 from zeventfs.fuse.handles import HandleTable
@@ -30,14 +30,14 @@ from zeventfs.journal.store import Store
 from zeventfs.nodes.base import Directory
 from zeventfs.nodes.debug import debug_directory
 from zeventfs.nodes.events import EventsDirectory
-from zeventfs.nodes.simulator import simulator_directory
+from zeventfs.nodes.simulator import Setting, simulator_directory
 from zeventfs.nodes.sources import sources_directory
 from zeventfs.nodes.tree import tree
 from zeventfs.nvlist import Type, decode
 from zeventfs.render import Renderer
 from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
-from zeventfs.simulator.story import tell
+from zeventfs.simulator.teller import Teller
 from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.player import play
 from zeventfs.sources.replay import ReplayDevice
@@ -130,6 +130,7 @@ class _Daemon:
         if store.recovered:
             log.info("epoch %s goes on at seq %d", epoch, self._journal.current.lines.next_seq)
         self._simulated: ZfsDevice | None = None
+        self._teller: Teller | None = None
         self._sources: list[ZfsSource] = []
         self._replays: dict[ReplayDevice, ZfsSource] = {}
         for name, source in zip(source_names(config.sources), config.sources, strict=True):
@@ -151,6 +152,13 @@ class _Daemon:
         else:
             device = self._simulated = ZfsDevice(time.time_ns)
             replay = None
+            config = self._config
+            try:
+                self._teller = Teller(
+                    device, time.time_ns, config.sim_scenario, config.sim_seed, config.sim_rate
+                )
+            except Invalid as reason:  # the file has changed since it was checked
+                raise MountFailed(f"sim.scenario={config.sim_scenario}: {reason}") from None
         drained = ZfsSource(name, device, self._journal.append, time.time_ns)
         self._sources.append(drained)
         if replay is not None:
@@ -170,8 +178,10 @@ class _Daemon:
             ),
             "debug": debug_directory(self._requests, time.time_ns),
         }
-        if self._simulated is not None:
-            others["simulator"] = simulator_directory(self._inject, time.time_ns)
+        if self._teller is not None:
+            others["simulator"] = simulator_directory(
+                self._inject, time.time_ns, _settings(self._teller)
+            )
         return tree(events, others, time.time_ns)
 
     def _requests(self) -> bytes:
@@ -209,26 +219,14 @@ class _Daemon:
         mountpoint = mount(self._operations, config.mountpoint, options)
         try:
             async with trio.open_nursery() as nursery:
-                if self._simulated is not None and config.sim_rate:
-                    nursery.start_soon(self._simulate, self._simulated)
+                if self._teller is not None:
+                    nursery.start_soon(self._teller.run)
                 for replay in self._replays:
                     nursery.start_soon(self._replay, replay)
                 await serve(self._operations, [self._arrival], mountpoint, ready, asked)
                 nursery.cancel_scope.cancel()
         finally:
             await unmount(mountpoint)
-
-    async def _simulate(self, device: ZfsDevice) -> None:
-        """Tell the simulator's story, one event after the other, at sim.rate."""
-        pause = 1 / self._config.sim_rate
-        due = trio.current_time()
-        try:
-            for name, pairs in tell(self._config.sim_seed, time.time_ns):
-                device.post(name, pairs)
-                due += pause
-                await trio.sleep_until(due)
-        except Exception:  # a bug in the story is not the end of the tree
-            log.exception("the simulator's story broke off")
 
     async def _replay(self, device: ReplayDevice) -> None:
         """Play a recording; its end is an event, and readers wait on."""
@@ -246,6 +244,29 @@ class _Daemon:
                 [("replay", Type.STRING, str(device.path)), ("reason", Type.STRING, reason)],
             )
         )
+
+
+def _settings(teller: Teller) -> dict[str, Setting]:
+    """The files of simulator/ that steer *teller*."""
+
+    async def change_scenario(written: bytes) -> None:
+        teller.change_scenario(written)
+
+    async def change_seed(written: bytes) -> None:
+        teller.change_seed(read_sim_seed(_word(written)))
+
+    async def change_rate(written: bytes) -> None:
+        teller.change_rate(read_sim_rate(_word(written)))
+
+    return {
+        "scenario": Setting(teller.show_scenario, change_scenario),
+        "seed": Setting(lambda: b"%d\n" % teller.seed, change_seed),
+        "rate": Setting(lambda: b"%.15g\n" % teller.rate, change_rate),
+    }
+
+
+def _word(written: bytes) -> str:
+    return written.strip().decode(errors="backslashreplace")[:100]
 
 
 def _pieces(written: bytes) -> tuple[bytes, ...]:

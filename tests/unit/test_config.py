@@ -30,6 +30,7 @@ def test_without_options_a_mount_is_the_callers_and_keeps_64_mib_in_eight_segmen
     assert (config.uid, config.gid, config.mode) == (os.getuid(), os.getgid(), 0o440)
     assert (config.retain, config.segment) == (64 << 20, 8 << 20)
     assert (config.sim_seed, config.sim_rate, config.replay_rate) == (0, 2.0, 0.0)
+    assert config.sim_scenario == "tank"
     assert not config.allow_other
     assert not config.ro
 
@@ -38,6 +39,7 @@ def test_every_option_is_taken() -> None:
     config = options(
         "allow_other,ro,uid=12,gid=34,mode=0444",
         "retain=1M,segment=128K,sim.seed=7,sim.rate=0.5,replay.rate=100,log=/var/log/z",
+        "sim.scenario=storm",
     )
     assert config.allow_other
     assert config.ro
@@ -45,6 +47,7 @@ def test_every_option_is_taken() -> None:
     assert (config.retain, config.segment) == (1 << 20, 128 << 10)
     assert (config.sim_seed, config.sim_rate, config.replay_rate) == (7, 0.5, 100.0)
     assert config.log == "/var/log/z"
+    assert config.sim_scenario == "storm"
 
 
 def test_a_later_option_wins_over_an_earlier_one() -> None:
@@ -95,6 +98,8 @@ def test_what_mount_passes_to_every_helper_means_nothing_here(words: str) -> Non
         ("sim.seed=-1", "is no seed"),
         ("sim.seed=18446744073709551616", "is no seed"),
         ("sim.rate=fast", "is no rate"),
+        ("sim.scenario=quux", "there is no scenario 'quux': checksums, dying, "),
+        ("sim.scenario=/nowhere/quux", "there is no such file"),
         ("sim.rate=nan", "is no rate"),
         ("sim.rate=-1", "is no rate"),
         ("replay.rate=inf", "is no rate"),
@@ -269,3 +274,14 @@ def test_runtime_directories_are_roots_or_the_users(
 @pytest.mark.parametrize("points", [("/mnt/a", "/mnt/a/b", "/mnt-a")])
 def test_each_mountpoint_has_a_runtime_directory_of_its_own(points: Sequence[str]) -> None:
     assert len({runtime_directory(Path(point)) for point in points}) == len(points)
+
+
+def test_a_scenario_may_be_a_file(tmp_path: Path) -> None:
+    story = tmp_path / "story.json"
+    story.write_text(
+        '{"pools": {"tank": {"disks": ["/dev/a"]}}, "opening": [{"acts": [{"act": "clear"}]}]}'
+    )
+    assert options(f"sim.scenario={story}").sim_scenario == str(story)
+    story.write_text('{"pools": {}}')
+    with pytest.raises(Invalid, match=r"scenario '.*story.json': Expected `object` of length >= 1"):
+        options(f"sim.scenario={story}")

@@ -4,13 +4,11 @@ import dataclasses
 import fcntl
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trio
 from kernel_client import CONTEXT
+from tree_client import Client
 
 from zeventfs import daemon
 from zeventfs.config import parse
@@ -19,6 +17,7 @@ from zeventfs.errors import Invalid, MountFailed
 from zeventfs.fuse.ending import EndSignals
 from zeventfs.nodes.base import Directory, File
 from zeventfs.simulator.inject import MAX_BYTES
+from zeventfs.simulator.scenario import builtin
 
 
 @pytest.fixture
@@ -163,27 +162,47 @@ async def test_the_end_of_a_replay_is_an_event(tmp_path: Path) -> None:
     assert b"end of the recording" in last.splitlines()[-1]
 
 
-async def test_a_bug_in_a_replay_or_in_the_story_is_not_the_end_of_the_tree(
+async def test_a_bug_in_a_replay_is_not_the_end_of_the_tree(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both = made(tmp_path, f"sim+replay:{CORPUS}")
+    replaying = made(tmp_path, f"replay:{CORPUS}")
 
     async def fail(_: object) -> str:
         raise ZeroDivisionError
 
-    def break_off(*_: object) -> Iterator[Any]:
-        yield "sysevent.fs.zfs.config_sync", []
-        raise ZeroDivisionError
-
     monkeypatch.setattr(daemon, "play", fail)
-    monkeypatch.setattr(daemon, "tell", break_off)
-    [device] = both._replays
-    await both._replay(device)
-    assert both._journal.statistics().queued == 1
-    assert both._simulated is not None
-    with trio.fail_after(5):
-        await both._simulate(both._simulated)
-    assert len(caplog.records) == 3, "an event without a class, and two bugs"
+    [device] = replaying._replays
+    await replaying._replay(device)
+    assert replaying._journal.statistics().queued == 1
+    assert len(caplog.records) == 1
+
+
+async def test_the_files_of_the_simulator_steer_its_story(tmp_path: Path) -> None:
+    simulated = made(tmp_path, "sim", "sim.rate=0.5", "sim.seed=7")
+    client = Client(simulated._tree())
+    assert client.names("simulator") == ["inject", "scenario", "seed", "rate"]
+    assert await client.content("simulator/seed") == b"7\n"
+    assert await client.content("simulator/rate") == b"0.5\n"
+    await client.write("simulator/seed", b"18446744073709551615\n")
+    await client.write("simulator/rate", b" 1000000 \n")
+    await client.write("simulator/scenario", b"storm\n")
+    assert await client.content("simulator/seed") == b"18446744073709551615\n"
+    assert await client.content("simulator/rate") == b"1000000\n"
+    assert (await client.content("simulator/scenario")).startswith(b"scenario=storm\n")
+    for name in ("seed", "rate", "scenario"):
+        with pytest.raises(Invalid):
+            await client.write(f"simulator/{name}", b"\xffquux\n")
+
+
+def test_a_scenario_that_changed_since_it_was_checked_is_a_sentence(tmp_path: Path) -> None:
+    story = tmp_path / "story.json"
+    story.write_bytes(builtin()["tank"])
+    config = dataclasses.replace(
+        parse("sim", tmp_path, [f"sim.scenario={story}"]), runtime=tmp_path / "runtime"
+    )
+    story.write_text("{}")
+    with pytest.raises(MountFailed, match=r"story.json: .*pools"):
+        run(config, lambda: pytest.fail("ready"))
 
 
 async def test_a_signal_before_the_mount_makes_none(tmp_path: Path) -> None:

@@ -3,10 +3,11 @@
 import logging
 
 import pytest
-from tree_client import World
+from tree_client import Client, World
 
 from zeventfs.errors import Invalid
-from zeventfs.nodes.simulator import MAX_BEGUN
+from zeventfs.nodes.base import File
+from zeventfs.nodes.simulator import MAX_BEGUN, Setting, simulator_directory
 
 LINE = b'{"class":"sysevent.fs.zfs.config_sync"}\n'
 
@@ -110,3 +111,97 @@ async def test_after_a_refusal_the_next_write_stands_alone(
     assert world.injected == [LINE]
     inject.close()
     assert not caplog.records
+
+
+class Knob:
+    """A setting that says what was last written to it."""
+
+    def __init__(self) -> None:
+        self.said = b"as made\n"
+        self.refuse: Exception | None = None
+
+    async def change(self, written: bytes) -> None:
+        if self.refuse is not None:
+            raise self.refuse
+        self.said = written
+
+    def client(self) -> Client:
+        clock = iter(range(1, 100))
+
+        async def inject(written: bytes) -> None:
+            del written
+
+        settings = {"knob": Setting(lambda: self.said, self.change)}
+        return Client(simulator_directory(inject, lambda: next(clock), settings))
+
+
+async def test_a_setting_is_read_and_written_and_is_its_owners_alone() -> None:
+    client = Knob().client()
+    node = client.node("knob")
+    assert isinstance(node, File)
+    assert (node.readable, node.writable, node.private) == (True, True, True)
+    assert await client.content("knob") == b"as made\n"
+    before = await client.stat("knob")
+    held = await client.open("knob")
+    await client.write("knob", b"another\n")
+    assert await held.read() == b"as made\n"
+    assert await client.content("knob") == b"another\n"
+    after = await client.stat("knob")
+    assert (before.size, after.size) == (8, 8)
+    assert after.mtime_ns > before.mtime_ns
+
+
+async def test_a_refused_setting_stays_and_so_does_a_blank_one() -> None:
+    knob = Knob()
+    client = knob.client()
+    before = await client.stat("knob")
+    knob.refuse = Invalid("no")
+    with pytest.raises(Invalid):
+        await client.write("knob", b"quux")
+    for blank in (b"", b"\n", b" " * 4096):
+        await client.write("knob", blank)
+    assert knob.said == b"as made\n"
+    assert await client.stat("knob") == before
+
+
+@pytest.mark.parametrize("size", [4095, 4096, 4097, 8192, 9000])
+async def test_json_in_blocks_is_one_setting(size: int) -> None:
+    knob = Knob()
+    text = b'{"a":"' + b"x" * (size - 8) + b'"}'
+    opened = await knob.client().open("knob")
+    for at in range(0, size, 4096):
+        await opened.write(text[at : at + 4096])
+    opened.close()
+    assert knob.said == text
+
+
+async def test_json_line_by_line_is_one_setting() -> None:
+    knob = Knob()
+    opened = await knob.client().open("knob")
+    for line in (b"{\n", b' "a":\n', b"  1\n"):
+        await opened.write(line)
+        assert knob.said == b"as made\n"
+    await opened.write(b"}\n")
+    assert knob.said == b'{\n "a":\n  1\n}\n'
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"\xff", b"x", b'{"a":"\xff"}', b'{"a":' + b"[" * 8191, b'{"a":']
+)
+async def test_what_cannot_be_continued_is_passed_on(garbage: bytes) -> None:
+    knob = Knob()
+    written = garbage if garbage == b'{"a":' else garbage.ljust(8192, b"x")
+    await knob.client().write("knob", written)
+    assert knob.said == written
+
+
+async def test_a_setting_that_is_not_continued_is_logged_and_a_long_one_refused(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    knob = Knob()
+    opened = await knob.client().open("knob")
+    await opened.write(b'{"a":"'.ljust(4096))
+    opened.close()
+    assert "closed inside its JSON" in caplog.text
+    with pytest.raises(Invalid, match="at most"):
+        await (await knob.client().open("knob")).write(b"{" * (MAX_BEGUN + 1))

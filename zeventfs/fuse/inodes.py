@@ -32,7 +32,8 @@ class Ownership:
             readable = self.mode & 0o444
             return stat.S_IFDIR | readable | readable >> 2
         assert isinstance(node, File)
-        mode = self.mode & (0o400 if node.private else 0o444) if node.readable else 0
+        readers = 0o400 if node.private else 0o444
+        mode = self.mode & readers if node.readable else 0
         return stat.S_IFREG | mode | (0o200 if node.writable else 0)
 
 

@@ -121,7 +121,7 @@ class Directory(Node):
 
 
 class File(Node):
-    """A node with content. `private`: nobody but the owner may read it, whatever the mount says."""
+    """A node with content; what is `private` nobody but the owner may read, whatever mode= says."""
 
     __slots__ = ()
     private: ClassVar[bool] = False

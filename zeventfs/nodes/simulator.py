@@ -1,16 +1,32 @@
-"""simulator/: what is written to `inject` happens on the simulated devices.
+"""simulator/: what is written to `inject` happens on the simulated devices; settings steer them.
 
-Each write is whole lines, and is carried out or refused as one. Only programs that write in blocks
-(cat, dd) end one inside a line: the incomplete last line of a write whose length is a multiple of
-4,096 waits for the next write of the same handle, and is put before it.
+Each write to `inject` is whole lines, and is carried out or refused as one. Only programs that
+write in blocks (cat, dd) end one inside a line: the incomplete last line of a write whose length is
+a multiple of 4,096 waits for the next write of the same handle, and is put before it. A setting is
+read and written as a whole; a JSON object that has not ended waits likewise, also after a newline:
+a shell's echo writes line by line.
 """
 
 import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
 
 from zeventfs.errors import Invalid
-from zeventfs.nodes.base import Clock, ControlFile, Directory, Open, Writer
+from zeventfs.nodes.base import (
+    Attributes,
+    Clock,
+    ControlFile,
+    Directory,
+    File,
+    Node,
+    Open,
+    OpenSnapshot,
+    Writer,
+)
 
-__all__ = ["MAX_BEGUN", "OpenInject", "simulator_directory"]
+__all__ = ["MAX_BEGUN", "OpenInject", "Setting", "simulator_directory"]
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +82,83 @@ class InjectFile(ControlFile):
         return OpenInject(self._act)
 
 
-def simulator_directory(inject: Writer, clock_ns: Clock) -> Directory:
-    """`simulator/`, with *inject* for what is written to `inject`."""
+class Setting(NamedTuple):
+    """Something of the simulator that can be looked at and changed."""
+
+    show: Callable[[], bytes]
+    change: Writer
+
+
+class SettingFile(File):
+    """`simulator/seed` and its like, the owner's alone."""
+
+    __slots__ = ("_changed_ns", "_clock_ns", "_setting")
+    writable = True
+    private = True
+
+    def __init__(self, key: str, setting: Setting, clock_ns: Clock) -> None:
+        super().__init__(key)
+        self._setting = setting
+        self._clock_ns = clock_ns
+        self._changed_ns = clock_ns()
+
+    async def measure(self) -> Attributes:
+        return Attributes(len(self._setting.show()), self._changed_ns)
+
+    async def open(self, pid: int) -> Open:
+        del pid
+        return OpenSetting(self._setting.show(), self._change)
+
+    async def _change(self, written: bytes) -> None:
+        await self._setting.change(written)
+        self._changed_ns = self._clock_ns()
+
+
+class OpenSetting(OpenSnapshot):
+    """A setting as it was when it was opened; what is written goes to *act*."""
+
+    __slots__ = ("_act", "_begun")
+
+    def __init__(self, content: bytes, act: Writer) -> None:
+        super().__init__(content)
+        self._act = act
+        self._begun = b""
+
+    async def write(self, offset: int, written: bytes) -> int:
+        """Take what *written* says, with the blocks before it; blank is nothing."""
+        del offset
+        text, self._begun = self._begun + written, b""
+        if len(text) > MAX_BEGUN:
+            raise Invalid(f"a setting has at most {MAX_BEGUN} bytes")
+        if (len(written) % _BLOCK == 0 or written.endswith(b"\n")) and _is_begun(text):
+            self._begun = text
+        elif text.strip():
+            await self._act(text)
+        return len(written)
+
+    def close(self) -> None:
+        if self._begun:
+            log.warning("a setting was closed inside its JSON: %r... is lost", self._begun[:_SHOWN])
+
+
+def _is_begun(text: bytes) -> bool:
+    """Whether *text* is a JSON object that is still to be continued."""
+    if text.lstrip().startswith(b"{"):
+        try:
+            msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            return "truncated" in str(error)
+        except (UnicodeDecodeError, RecursionError):
+            return False
+    return False
+
+
+def simulator_directory(
+    inject: Writer, clock_ns: Clock, settings: Mapping[str, Setting] | None = None
+) -> Directory:
+    """`simulator/`, with *inject* for what is written to `inject`, and *settings* by name."""
     made_ns = clock_ns()
-    return Directory(
-        "simulator", {"inject": InjectFile("simulator/inject", inject, made_ns)}, made_ns
-    )
+    children: dict[str, Node] = {"inject": InjectFile("simulator/inject", inject, made_ns)}
+    for name, setting in (settings or {}).items():
+        children[name] = SettingFile(f"simulator/{name}", setting, clock_ns)
+    return Directory("simulator", children, made_ns)
