@@ -109,6 +109,8 @@ class ZfsSource:
             except Exception:  # one event's bug must not end the source, nor who fed the device
                 self.malformed += 1
                 log.exception("%s: an event of %d bytes was lost", self.name, len(packed))
+            if self._cursor.waiting() == 0:  # known, and so the readers needn't wait for a refusal
+                return
 
     def _take_in(self, event: Event) -> None:
         if event.eid is not None:
