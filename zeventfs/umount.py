@@ -23,7 +23,16 @@ from typing import Final
 from zeventfs.config import escape_path, mountpoint_path, runtime_base
 from zeventfs.errors import ZeventfsError
 
-__all__ = ["FSTYPE", "CannotUmount", "Mounted", "daemon_pidfd", "forget", "mounted_at", "umount"]
+__all__ = [
+    "FSTYPE",
+    "CannotUmount",
+    "Mounted",
+    "daemon_pidfd",
+    "detach_command",
+    "forget",
+    "mounted_at",
+    "umount",
+]
 
 FSTYPE: Final = "fuse.zeventfs"  # what the daemon's subtype=zeventfs makes of it in mountinfo
 PATIENCE: Final = 10.0  # seconds that a daemon may take to end
@@ -185,12 +194,18 @@ def _abort(path: Path) -> None:
             (CONNECTIONS / str(mounted.connection) / "abort").write_bytes(b"1")
 
 
+def detach_command(path: Path) -> list[str]:
+    """The program, with its arguments, that unmounts *path* lazily for whoever we are."""
+    lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    return [*lazily, "--", os.fspath(path)]
+
+
 def _detach(path: Path) -> None:
     """Unmount lazily; the last holder of an open file lets go of the rest."""
-    lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-    done = subprocess.run([*lazily, "--", os.fspath(path)], capture_output=True, check=False)
+    command = detach_command(path)
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0 and _is_ours(path):
-        why = os.fsdecode(done.stderr).strip() or f"{lazily[0]} failed"
+        why = os.fsdecode(done.stderr).strip() or f"{command[0]} failed"
         raise CannotUmount(f"can't detach {path}: {why}")
 
 

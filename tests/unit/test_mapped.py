@@ -3,10 +3,10 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors_of
 from full_disk import tmpfs
 
 from zeventfs.mapped import Mapped
@@ -19,15 +19,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Give a file system of 64 KiB."""
     with tmpfs(tmp_path, "64k") as disk:
         yield disk
-
-
-def descriptors_of(path: Path) -> int:
-    """Count this process's descriptors of *path*, be it unlinked already."""
-    count = 0
-    for each in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the descriptor of the listing itself
-            count += str(each.readlink()).startswith(str(path))
-    return count
 
 
 def allocated(path: Path) -> int:

@@ -3,10 +3,10 @@
 import errno
 import os
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from descriptors import descriptors_of
 
 from zeventfs.errors import DamagedState
 from zeventfs.journal.column import Column
@@ -30,15 +30,6 @@ def segment(path: Path) -> Segment:
         assert made.room_for(line, packed)
         made.append(line, packed, 1000 + number)
     return made
-
-
-def descriptors_of(path: Path) -> int:
-    """Count this process's descriptors of *path*, be it unlinked already."""
-    count = 0
-    for each in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # the descriptor of the listing itself
-            count += str(each.readlink()).startswith(str(path))
-    return count
 
 
 def patch_file(path: Path, at: int, content: bytes) -> None:

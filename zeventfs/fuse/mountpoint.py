@@ -4,12 +4,11 @@ Only what this daemon has mounted is ever detached: something else may be mounte
 """
 
 import logging
-import os
 from pathlib import Path
 
 import trio
 
-from zeventfs.umount import FSTYPE, mounted_at
+from zeventfs.umount import FSTYPE, detach_command, mounted_at
 
 __all__ = ["Mountpoint"]
 
@@ -38,10 +37,8 @@ class Mountpoint:
         """Let go of the mountpoint, if the mount is still there; what goes wrong is logged."""
         if not self.is_ours:
             return
-        lazily = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-        command = [*lazily, "--", str(self.path)]
         with trio.CancelScope(shield=True):  # half done would be worse than late
-            await self._run(command)
+            await self._run(detach_command(self.path))
 
     async def _run(self, command: list[str]) -> None:
         try:

@@ -239,9 +239,8 @@ class OpenLog(Open):
     def read(self, offset: int, size: int) -> Buffer:
         if self._segment.stale:
             raise Stale("evicted for longer than it is kept for those who hold it")
-        column = self._column
-        self._format.reach_in(column, offset + size)
-        return column.buffer[offset : min(offset + size, column.length)]
+        self._format.reach_in(self._column, offset + size)
+        return self.following(offset, size)
 
     def following(self, offset: int, size: int) -> Buffer:
         column = self._column
