@@ -79,7 +79,7 @@ class Client:
             payload = decode(bytes(self.got[at + 4 : at + 4 + size]))
             gap = payload.get("class") == "zeventfs.gap"
             keys = ("dropped", "first_seq", "last_seq")
-            found.append(tuple(payload.get(key) for key in keys) if gap else None)  # type: ignore[arg-type]
+            found.append(tuple(payload.get(key) for key in keys) if gap else None)
             at += 4 + size
         return found
 
