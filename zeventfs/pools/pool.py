@@ -203,8 +203,20 @@ class Pool:
         """Lose one side of a mirror, or what was replaced, or a spare that was in use."""
         path = facts.vdev_path or b""
         new = self._replaced.get(path)
-        self._replaced = {old: new for old, new in self._replaced.items() if path not in (old, new)}
-        self._lose(event, facts, "detached" if new is None else f"replaced by {text(new)}")
+        self._replaced = {old: by for old, by in self._replaced.items() if path not in (old, by)}
+        how = "detached" if new is None else f"replaced by {text(new)}"
+        vdev = self._lose(event, facts, how)
+        if new is not None and vdev is not None and vdev.placed:
+            self._hand_on_place(vdev, text(new))
+
+    def _hand_on_place(self, old: Vdev, path: str) -> None:
+        """Know that the vdev at *path* is where *old* was, unless it has told itself by now."""
+        within = None if old.parent is None else self._vdevs.get(old.parent)
+        if within is not None and within.type in _PASSING:  # which has gone with the old one
+            return
+        for vdev in self._vdevs.values():
+            if vdev.path == path and not (vdev.placed or vdev.gone):
+                vdev.placed, vdev.parent = True, old.parent
 
     def remove_vdev(self, event: Event, facts: Facts) -> None:
         """Lose a spare, a cache, a log, or a whole top-level vdev, which was asked for."""

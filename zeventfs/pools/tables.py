@@ -5,6 +5,7 @@ whatever stands in a name.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -237,6 +238,7 @@ def _or_nothing(number: int | None) -> str:
     return "" if number is None else str(number)
 
 
+@lru_cache(4096)  # of most rows the times are those of when somebody last looked
 def _moment(time_ns: int) -> str:
     """A time to the second."""
     return f"{time_text(time_ns)[:19]}Z"
