@@ -364,10 +364,11 @@ def test_a_spare_that_goes_back_is_no_replacement_any_more() -> None:
     "said",
     [
         attach(1, "attach vdev=/dev/b to vdev=/dev/a"),
+        attach(1, f"replace vdev=/dev/{'b' * 5000} for vdev=/dev/a"),
         event("sysevent.history_event", 1, history_internal_name="vdev attach"),
     ],
 )
-def test_an_attached_disk_replaces_none(said: Event) -> None:
+def test_a_record_that_tells_of_no_replacing_is_none(said: Event) -> None:
     pool = only(said, event("sysevent.vdev_remove", 2, **A))
     assert tree(pool)[-1].endswith("/dev/a  detached")
 
@@ -412,9 +413,11 @@ def test_vdevs_are_bounded_and_those_that_left_go_first(monkeypatch: pytest.Monk
 
 
 def test_what_is_kept_of_a_path_is_bounded_and_shown_in_a_line() -> None:
-    pool = only(event("ereport.io", vdev_guid=1, vdev_path="/dev/\n\udcff é" + "x" * 5000))
+    said = event("ereport.io", vdev_guid=1, vdev_path="/dev/\n\udcff é" + "x" * 5000)
+    pool = only(said, said)
     (vdev,) = pool.vdevs()
     assert len(vdev.path) < 1100
+    assert vdev._told is None
     assert "/dev/\\n\\udcff é" in vdevs_text(pool).decode()
 
 

@@ -32,6 +32,7 @@ STANDING: Final = {
 
 _MOST_VDEVS = 512
 _MOST_REPLACED = 64
+_LONGEST_RECORD = 4096  # bytes; two paths, and what is between them
 _PASSING = ("replacing", "spare")  # vdevs that are there while another is replaced
 _REPLACED = re.compile(rb"(?:replace|spare in) vdev=(.*) for vdev=(.*)", re.DOTALL)
 
@@ -159,8 +160,9 @@ class Pool:
         has been written.
         """
         if facts.history_internal_name == b"vdev attach":
-            found = _REPLACED.fullmatch(facts.history_internal_str or b"")
-            if found is not None:
+            said = facts.history_internal_str or b""
+            found = _REPLACED.fullmatch(said)
+            if found is not None and len(said) <= _LONGEST_RECORD:
                 if len(self._replaced) >= _MOST_REPLACED:
                     self._replaced.clear()
                 new, old = found.groups()

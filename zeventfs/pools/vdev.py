@@ -9,7 +9,7 @@ from zeventfs.pools.facts import Facts
 
 __all__ = ["Vdev", "text"]
 
-_LONGEST = 1024  # bytes kept of a path, MAXPATHLEN on FreeBSD
+_LONGEST = 1024  # bytes kept of what an event says, MAXPATHLEN on FreeBSD
 
 
 class Vdev:
@@ -73,7 +73,8 @@ class Vdev:
         told = (facts.vdev_path, facts.vdev_type, facts.parent_guid, facts.parent_type)
         if told == self._told:
             return False
-        self._told = told
+        size = sum(len(each) for each in told if isinstance(each, bytes))
+        self._told = told if size <= _LONGEST else None
         self.seen = True
         if facts.vdev_path is not None:
             self.path = text(facts.vdev_path)
