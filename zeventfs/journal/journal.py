@@ -100,21 +100,24 @@ class Journal:
     Begins with the segments that the store has recovered, which must be of *epoch*. `summary`
     counts every event from seq `counted_from` on, be it kept or not, `sources` are those of all
     these events. `generation` changes when the segments do, or what of them has been cleared.
+    *witness* is told of each event, with its seq, those that were recovered included.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a thing of its own
         self,
         epoch: str,
         encoder: Encoder,
         limits: Limits,
         clock_ns: Callable[[], int],
         store: Store | None = None,
+        witness: Callable[[Event, int], None] = lambda _event, _seq: None,
     ) -> None:
         self.epoch = epoch
         self.losses = Losses()
         self.limits = limits
         self._clock_ns = clock_ns
         self._encoder = encoder
+        self._witness = witness
         self._store = store or Store(None)
         self._arrivals: list[Callable[[], None]] = []
         self._held: list[Segment] = []  # evicted, but open somewhere
@@ -157,13 +160,14 @@ class Journal:
                     self.summary.count_unknown(segment.mtime_ns)
                     segment.kinds.append((source, "", None), segment.mtime_ns)
                 else:
-                    self._count(segment, event)
+                    self._count(segment, event, seq)
 
-    def _count(self, segment: Segment, event: Event) -> None:
+    def _count(self, segment: Segment, event: Event, seq: int) -> None:
         """Take note of what *event*, which is the next of *segment*, is."""
         segment.kinds.append((event.source, event.name, event.pool), event.time_ns)
         self.summary.count(event.name, event.time_ns)
         self.sources[event.source] = None
+        self._witness(event, seq)
 
     def _encode_gap(
         self, dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int
@@ -187,7 +191,7 @@ class Journal:
         packed = event.packed
         segment = self._with_room(line, packed)
         segment.append(line, packed, self._clock_ns())
-        self._count(segment, event)
+        self._count(segment, event, seq)
         if event.name == GAP:
             self.losses.count("source", event.payload.get("dropped", 0))
         self.kept += len(line) + len(packed) + 4

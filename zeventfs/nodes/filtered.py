@@ -42,9 +42,10 @@ class _ViewDirectory(JournalDirectory):
         super().__init__(key, around, view.formats[:formats], view.bell)
 
 
-def pool_view(key: str, name: str, around: Surroundings, views: Views) -> Directory:
-    """The directory *key* with the stream and the log of pool *name*."""
-    return _ViewDirectory(key, around, views.view(Expression.equal("pool", name)))
+def pool_view(name: str, around: Surroundings, views: Views) -> Directory:
+    """The directory with the stream and the log of pool *name*."""
+    view = views.view(Expression.equal("pool", name))
+    return _Where(f"pools/{printable(name)}", around, view, None)
 
 
 class ClassesDirectory(Directory):
@@ -141,7 +142,7 @@ def _readable(name: str) -> str:
 
 
 class _Where(_ViewDirectory):
-    """`where/<expression>/`; one with since= has no log."""
+    """A view that is there only for a while, as `where/<expression>/`; since= has no log."""
 
     __slots__ = ("__weakref__", "_since")
     fixed = False  # to be forgotten as soon as nobody uses it
