@@ -255,7 +255,7 @@ class _Daemon:
         self._replays[device].end(reason)
         self._journal.append(
             Event.make(
-                "zfs",
+                "zeventfs",
                 "zeventfs.source.end",
                 time.time_ns(),
                 [("replay", Type.STRING, str(device.path)), ("reason", Type.STRING, reason)],
