@@ -98,9 +98,9 @@ class Journal:
     """The events kept, within *limits*, in segments from *store* (in memory without one).
 
     Begins with the segments that the store has recovered, which must be of *epoch*. `summary`
-    counts every event from seq `counted_from` on, be it kept or not, `sources` are those of all
-    these events. `generation` changes when the segments do, or what of them has been cleared.
-    *witness* is told of each event, with its seq, those that were recovered included.
+    counts every event from seq `counted_from` on, be it kept or not. `generation` changes when the
+    segments do, or what of them has been cleared. *witness* is told of each event, those recovered
+    included, with its seq.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - each is a thing of its own
@@ -129,7 +129,6 @@ class Journal:
         self.generation = 0
         self._recover_renditions()
         self.summary = Summary()
-        self.sources: dict[str, None] = {}
         self.counted_from = self.segments[0].lines.first_seq
         self._recover_summary()
         self.kept = sum(each.used for each in self.segments)
@@ -166,7 +165,6 @@ class Journal:
         """Take note of what *event*, which is the next of *segment*, is."""
         segment.kinds.append((event.source, event.name, event.pool), event.time_ns)
         self.summary.count(event.name, event.time_ns)
-        self.sources[event.source] = None
         self._witness(event, seq)
 
     def _encode_gap(

@@ -76,7 +76,7 @@ class ClassesDirectory(Directory):
 
 
 class SourcesDirectory(Directory):
-    """`source/`: a directory for each source of events, of which *usual* are there from the first.
+    """`source/`: a directory for each source of events kept; *usual* ones are there always.
 
     Their files are in all formats.
     """
@@ -100,7 +100,8 @@ class SourcesDirectory(Directory):
             yield name, self.lookup(name)
 
     def _names(self) -> dict[str, None]:
-        return dict.fromkeys((*self._usual, *self._around.journal.sources))
+        kinds = (kind for each in self._around.journal.segments for kind in each.kinds.table)
+        return dict.fromkeys((*self._usual, *(kind.source for kind in kinds if kind.source)))
 
 
 class WhereDirectory(Directory):
