@@ -200,7 +200,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EISDIR)
         access = flags & os.O_ACCMODE
         # root passes the kernel's check of the mode; what a file is not for, it is not for root
-        if access != os.O_RDONLY and not node.writable:
+        if (access != os.O_RDONLY or flags & os.O_TRUNC) and not node.writable:
             raise Denied("not for writing")
         if access != os.O_WRONLY and not node.readable:
             raise Denied("not for reading")
