@@ -116,7 +116,7 @@ BY_NAME: dict[str, Callable[[Path], object]] = {
     "stat below": lambda path: (path / "nothing").stat(),
     "readlink": lambda path: path.readlink(),
     "execute": lambda path: os.posix_spawn(path, ["x"], {}),
-    "chdir": lambda path: (os.chdir(path), os.chdir("/")),
+    "chdir": os.chdir,
     "chmod": lambda path: path.chmod(0o666),
     "chown": lambda path: os.chown(path, 1, 1),
     "chown to nobody else": lambda path: os.chown(path, -1, -1),
@@ -161,7 +161,7 @@ BY_DESCRIPTOR: dict[str, Callable[[int], object]] = {
     "fchown": lambda fd: os.fchown(fd, 1, 1),
     "futimens": lambda fd: os.utime(fd, (1, 1)),
     "list": os.listdir,
-    "fchdir": lambda fd: (os.fchdir(fd), os.chdir("/")),
+    "fchdir": os.fchdir,
 }
 TO_OPEN = {"directory": os.O_RDONLY, "read": os.O_RDONLY, "write": os.O_WRONLY, "both": os.O_RDWR}
 
