@@ -230,6 +230,7 @@ def test_who_may_only_read_gets_the_right_errno_from_every_file(mount: Mount) ->
         assert answers["open O_RDONLY"] == answers["open O_WRONLY"] == "EACCES"
         assert {"truncate to 0", "unlink", "chmod"} <= answers.keys()
         assert "ok" not in {answers[each] for each in ("truncate to 0", "unlink", "chmod")}
+    assert found["README"]["read"]["open O_RDONLY O_NOATIME"] == "EPERM"
     rest = {name: _without_noatime(one) for name, one in found.items() if name not in closed}
     assert differing(rest, table(ROOT, OTHER)) == []
     assert_unharmed(mounted)
