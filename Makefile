@@ -13,7 +13,7 @@ LIB := $(PREFIX)/lib/zeventfs
 MAN := $(PREFIX)/share/man/man8
 PIP_FLAGS := -qq --disable-pip-version-check --no-input
 
-.PHONY: build run test lint bench install clean
+.PHONY: build run test lint bench fuzz install clean
 .DEFAULT_GOAL := build
 # What a failed recipe leaves must not pass for done.
 .DELETE_ON_ERROR:
@@ -42,6 +42,11 @@ lint: build
 # make bench JSON=FILE writes the figures there too.
 bench: build
 	@$(VENV)/bin/python -m benchmarks $(if $(JSON),--json "$(JSON)")
+
+# make fuzz COUNT=N SEED=N JOBS=N: as many mutants, the same as before, in so many processes.
+fuzz: build
+	@PYTHONPATH=. nice -n 19 $(VENV)/bin/python tests/unit/fuzz.py $(if $(COUNT),--count $(COUNT)) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(BATCH),--batch $(BATCH)) $(if $(JOBS),--jobs $(JOBS))
 
 # Nothing that is installed knows of DESTDIR or of this checkout.
 install:

@@ -6,7 +6,7 @@ Called once, before anything is logged; the root logger is the only one that is 
 import logging
 import logging.handlers
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 __all__ = ["begin"]
 
@@ -22,6 +22,26 @@ class OneLine(logging.Formatter):
         return " | ".join(super().format(record).splitlines())
 
 
+class _Patient(logging.Handler):
+    """Passes over what its place can't take: on a full disk a line is lost, and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+class _Stream(_Patient, logging.StreamHandler[TextIO]):
+    pass
+
+
+class _Syslog(_Patient, logging.handlers.SysLogHandler):
+    pass
+
+
+class _File(_Patient, logging.handlers.WatchedFileHandler):
+    pass
+
+
 def begin(log: str) -> None:
     """Log to *log*: "stderr", "syslog", or the absolute path of a file, which is appended to.
 
@@ -30,12 +50,10 @@ def begin(log: str) -> None:
     """
     handler: logging.Handler
     if log == "stderr":
-        handler = logging.StreamHandler(sys.stderr)
+        handler = _Stream(sys.stderr)
     elif log == "syslog":
-        handler = logging.handlers.SysLogHandler(
-            "/dev/log", facility=logging.handlers.SysLogHandler.LOG_DAEMON
-        )
+        handler = _Syslog("/dev/log", facility=_Syslog.LOG_DAEMON)
     else:
-        handler = logging.handlers.WatchedFileHandler(log, encoding="utf-8", errors="replace")
+        handler = _File(log, encoding="utf-8", errors="replace")
     handler.setFormatter(OneLine(SYSLOG if log == "syslog" else TIMED))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)

@@ -36,12 +36,15 @@ _CONSTANT: Final = {
     Type.DOUBLE: b"<unknown>",
 }
 _STATES: Final = frozenset({"vdev_state", "vdev_laststate"})
-_GAP: Final = "zeventfs.gap"
+_GAP: Final = b"zeventfs.gap"
 
 _Convert = Callable[[Any], Any]
 
 
 class _Plan(NamedTuple):
+    name: int | None  # which value is the class
+    time: int | None  # which the second; the nanosecond follows
+    dropped: int | None  # which is what a gap says
     body: bytes  # the lines of the pairs, as a %-format
     order: tuple[int, ...]  # which values go into it
     converted: tuple[tuple[int, _Convert], ...]  # which values are something else before that
@@ -60,11 +63,8 @@ class Printer:
         """Give the text of one event; of a gap, zpool's line for what was dropped.
 
         The time is *tz*'s, or the process's local time (TZ) if that is None. A list without class
-        or time has them empty and at 0.
+        or time, or with such as no event has, has them empty and at 0.
         """
-        name = payload.get("class", "")
-        if name == _GAP:
-            return b"dropped %d events\n" % payload.get("dropped", 0)
         layout = payload.layout
         plan = self._plans.get(layout)
         if plan is None:
@@ -74,10 +74,13 @@ class Printer:
                     self._plans.clear()
                 self._plans[layout] = plan
         values: list[Any] = list(payload.values)
+        name = b"" if plan.name is None else values[plan.name]
+        if name == _GAP:
+            return b"dropped %d events\n" % (0 if plan.dropped is None else values[plan.dropped])
+        second, nanosecond = (0, 0) if plan.time is None else values[plan.time : plan.time + 2]
+        head = f"{_ctime(second, tz)}.{nanosecond:09d} ".encode() + name
         for index, convert in plan.converted:
             values[index] = convert(values[index])
-        second, nanosecond = payload.get("time", (0, 0))
-        head = f"{_ctime(second, tz)}.{nanosecond:09d} ".encode() + _raw(name)
         return head + plan.body % tuple([values[index] for index in plan.order])
 
 
@@ -106,7 +109,14 @@ class _Compiler:
     def plan(self, layout: Layout) -> _Plan:
         self._pairs(layout, 0, b" " * _INDENT)
         body = b"\n".join([*self._lines, b"", b""])
-        return _Plan(body, tuple(self._order), tuple(self._converted))
+        return _Plan(
+            layout.at("class", Type.STRING),
+            layout.at("time", Type.INT64_ARRAY, 2),
+            layout.at("dropped", Type.UINT64),
+            body,
+            tuple(self._order),
+            tuple(self._converted),
+        )
 
     def _pairs(self, layout: Layout, start: int, margin: bytes) -> None:
         for slot, offset in zip(layout.slots, layout.starts, strict=True):

@@ -8,8 +8,9 @@ import pytest
 from kernel_client import ATTRIBUTES, CONTEXT, ROOT, Kernel, error_of, fields
 from tree_client import NOW_NS, World
 
-from zeventfs.errors import Busy
+from zeventfs.errors import Busy, Stale
 from zeventfs.fuse.operations import Ownership
+from zeventfs.nodes.base import Attributes, Directory, Node, SnapshotFile
 
 SMALL = pytest.mark.parametrize("world", [{"retain": 6000, "segment": 1000}], indirect=True)
 
@@ -54,6 +55,21 @@ async def test_attributes_are_true_and_never_kept(kernel: Kernel, world: World) 
     assert entry.attr_timeout == entry.entry_timeout == 0
     assert (await kernel.stat("events/stream")).entry_timeout > 0
     assert (await kernel.ops.getattr(ROOT, CONTEXT)).st_ino == ROOT
+
+
+async def test_a_name_whose_file_is_evicted_while_it_is_measured_is_the_next_ones(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Evicted(Node):
+        async def measure(self) -> Attributes:
+            raise Stale("evicted")
+
+    found = [SnapshotFile("now log.1", lambda: b"x", lambda: NOW_NS), Evicted("then log.1")]
+    monkeypatch.setattr(Directory, "lookup", lambda *_: found.pop())
+    entry = await kernel.ops.lookup(ROOT, b"log.1", CONTEXT)
+    assert (entry.st_size, found) == (1, [])
+    found += [Evicted("once more"), Evicted("log.1")]
+    assert await error_of(kernel.ops.lookup(ROOT, b"log.1", CONTEXT)) == errno.ESTALE
 
 
 async def test_df_shows_what_is_kept_of_what_may_be(kernel: Kernel, world: World) -> None:

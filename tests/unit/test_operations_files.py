@@ -51,6 +51,7 @@ class Poller:
     ("path", "flags", "answer"),
     [
         ("events/stream", os.O_WRONLY, errno.EACCES),
+        ("events/log", os.O_RDONLY | os.O_TRUNC, errno.EACCES),
         ("events/stream", os.O_RDWR, errno.EACCES),
         ("events/clear", os.O_RDONLY, errno.EACCES),
         ("events/clear", os.O_RDWR, errno.EACCES),

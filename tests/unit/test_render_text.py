@@ -68,6 +68,29 @@ def test_a_gap_is_the_line_that_zpool_has_for_it() -> None:
     assert Renderer("e", None).text(gap.payload, UTC) == b"dropped 12 events\n"
 
 
+@pytest.mark.parametrize(
+    ("pairs", "text"),
+    [
+        (
+            [("class", Type.UINT8, 1), ("time", Type.INT64, 7)],
+            b"Jan  1 1970 00:00:00.000000000 \n        class = 0x1\n        time = 0x7\n\n",
+        ),
+        (
+            [("class", Type.STRING_ARRAY, ()), ("time", Type.INT64_ARRAY, (7,))],
+            b"Jan  1 1970 00:00:00.000000000 \n        class = \n        time = 0x7 \n\n",
+        ),
+        (
+            [("class", Type.STRING, "zeventfs.gap"), ("dropped", Type.STRING, "x")],
+            b"dropped 0 events\n",
+        ),
+    ],
+)
+def test_what_is_of_a_type_that_no_event_has_is_not_there(
+    pairs: list[tuple[str, Type, Any]], text: bytes
+) -> None:
+    assert Renderer("e", None).text(NVList.of(pairs), UTC) == text
+
+
 def test_integers_are_the_hex_of_their_unsigned_image() -> None:
     assert text_of(
         ("a", Type.INT8, -1),

@@ -70,6 +70,17 @@ def test_what_zeventfs_itself_told_is_passed_over(recording: Path) -> None:
     assert list(open_replay(recording)) == [event]
 
 
+def test_what_zeventfs_itself_told_is_told_by_its_class_wherever_that_stands(
+    recording: Path,
+) -> None:
+    pairs = list(Event.make("zfs", GAP, 1, [("dropped", Type.STRING, "many")]).payload.pairs())
+    own = encode(NVList.of(reversed(pairs)))
+    assert Event.from_packed("zfs", own).name == GAP
+    other = Event.make("zfs", "a.b", 1, [("about", Type.STRING, GAP)]).packed
+    recording.write_bytes(prefixed([own, other, other[:-4]]))
+    assert list(open_replay(recording)) == [other, other[:-4]], "what is malformed its reader sees"
+
+
 def test_xdr_is_packed_anew_as_the_kernel_has_it(recording: Path) -> None:
     recording.write_bytes(prefixed(each["xdr"] for each in RECORDED))
     assert list(open_replay(recording)) == [each["native"] for each in RECORDED]
@@ -115,6 +126,7 @@ def test_a_recording_may_be_a_pipe_and_is_read_as_it_comes(recording: Path) -> N
     [
         (line(packed(1)) + b"nonsense", "Line 2 isn't JSON: "),
         (b"{}\n[1]", "Line 2 isn't an object."),
+        (b'{}\n{"zfs": "\xff"}', "Line 2 isn't JSON: "),
         (b"{}\n" + b"[" * 100_000, "Line 2 isn't JSON: "),
         (b'{"native": "?"}', "Line 1: native isn't base64: "),
         (b'{"native": 5}', "Line 1: native isn't base64: "),

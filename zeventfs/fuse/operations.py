@@ -106,8 +106,13 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         del ctx
-        node = self._directory(parent_inode).lookup(os.fsdecode(name))
-        entry = await self._inodes.attributes(node)
+        directory, called = self._directory(parent_inode), os.fsdecode(name)
+        node = directory.lookup(called)
+        try:
+            entry = await self._inodes.attributes(node)
+        except Stale:  # evicted while it was measured: the name is another's by now, or nobody's
+            node = directory.lookup(called)
+            entry = await self._inodes.attributes(node)
         self._inodes.remember(node)
         return entry
 
@@ -200,7 +205,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.EISDIR)
         access = flags & os.O_ACCMODE
         # root passes the kernel's check of the mode; what a file is not for, it is not for root
-        if access != os.O_RDONLY and not node.writable:
+        if (access != os.O_RDONLY or flags & os.O_TRUNC) and not node.writable:
             raise Denied("not for writing")
         if access != os.O_WRONLY and not node.readable:
             raise Denied("not for reading")

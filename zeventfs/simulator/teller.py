@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 32  # events posted before others get a turn
 _LATE_MOST_S = 1.0
+_LONGEST_NAME = 100  # bytes; no scenario has such a one
 _WRITTEN = "(written)"  # a scenario without a name
 
 
@@ -77,7 +78,7 @@ class Teller:
         if text.startswith(b"{"):
             name, scenario = _WRITTEN, decode(text)
         else:
-            name = text.decode(errors="backslashreplace")
+            name = text[:_LONGEST_NAME].decode(errors="backslashreplace")
             if name.startswith("/"):
                 raise Invalid("write a scenario's name or its JSON, not the path of a file")
             scenario = load(name)

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 import msgspec
 
 from zeventfs.errors import Invalid
+from zeventfs.event import Event
 from zeventfs.nvlist import Encoding, NvlistError, decode, encode
 from zeventfs.simulator.ring import LEN_MAX, Ring
 
@@ -25,8 +26,8 @@ __all__ = ["MAX_LINE", "MAX_PACKED", "ReplayDevice", "open_replay"]
 MAX_PACKED = 1 << 20  # bytes of one packed nvlist; the kernel's are at most 6,144
 MAX_LINE = 4 << 20  # bytes of one JSON line
 
-# class is the first pair of an event that zeventfs made: 12 bytes of list, 16 of pair, name, value
-_OWN, _OWN_AT = b"class\0\0\0zeventfs.", 28
+_OWN = "zeventfs."
+_OWN_BYTES = _OWN.encode()
 
 
 class ReplayDevice(Ring):
@@ -69,8 +70,16 @@ def open_replay(path: Path) -> Iterator[bytes]:
         prefixed = len(start) == 4 and int.from_bytes(start, "little") <= MAX_PACKED
         recorded = _length_prefixed(file, start) if prefixed else _json_lines(file, start)
         for packed in recorded:
-            if not packed.startswith(_OWN, _OWN_AT):
+            # Hardly an event has the bytes anywhere, and so hardly one is decoded for its class.
+            if _OWN_BYTES not in packed or not _is_own(packed):
                 yield packed
+
+
+def _is_own(packed: bytes) -> bool:
+    try:
+        return Event.from_packed("", packed).name.startswith(_OWN)
+    except NvlistError:  # whoever reads it will see that too
+        return False
 
 
 def _length_prefixed(file: BinaryIO, length: bytes) -> Iterator[bytes]:
@@ -109,7 +118,7 @@ def _recorded(line: bytes, where: str) -> bytes | None:
         raise Invalid(f"{where} is longer than {MAX_LINE} bytes.")
     try:
         recorded: Any = msgspec.json.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"{where} isn't JSON: {error}.") from None
     if not isinstance(recorded, dict):
         raise Invalid(f"{where} isn't an object.")
