@@ -283,7 +283,7 @@ def _settings(teller: Teller) -> dict[str, Setting]:
 
 
 def _word(written: bytes) -> str:
-    return written.strip().decode(errors="backslashreplace")[:100]
+    return written.strip()[:100].decode(errors="backslashreplace")
 
 
 def _pieces(written: bytes) -> tuple[bytes, ...]:

@@ -158,6 +158,7 @@ def of_open(flags: set[str], kind: str) -> set[str]:
 
 def tried(mounted: Mounted, *user: str) -> dict[str, dict[str, Answers]]:
     mounted.expects(" zeventfs.fuse.answers: write: ")  # why garbage was refused
+    mounted.expects(" zeventfs.nodes.filtered: events/where/")  # why a name was no expression
     done = run([sys.executable, attempts.__file__, mounted.point, *user], limit=40.0)
     assert (done.returncode, done.stderr) == (0, b"")
     found: dict[str, dict[str, Answers]] = json.loads(done.stdout)
