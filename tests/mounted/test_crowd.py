@@ -41,7 +41,7 @@ def waiting(mounted: Mounted) -> int:
 
 def test_past_the_limit_a_read_is_refused_and_all_else_answers(mounted: Mounted) -> None:
     stream = mounted.path("events/stream")
-    crowd = mounted.program(sys.executable, "-c", CROWD, stream, MOST_WAITING)
+    crowd = mounted.program(sys.executable, "-c", CROWD, stream, str(MOST_WAITING))
     status = Path(f"/proc/{crowd.pid}/status")
     until(lambda: f"Threads:\t{MOST_WAITING + 1}\n" in status.read_text(), "all begun", limit=30.0)
     until(lambda: waiting(mounted) == MOST_WAITING, "all blocked")
