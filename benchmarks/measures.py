@@ -20,6 +20,7 @@ from benchmarks.corpus import write_backlog
 from benchmarks.crowd import crowd
 from benchmarks.report import Must, Result, percentile
 from benchmarks.servers import ServerFailed, activity, settle
+from benchmarks.views import open_views, views, where
 
 __all__ = ["MEASURES"]
 
@@ -248,6 +249,9 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "ingest": ingest,
     "memory": memory,
     "crowd": crowd,
+    "where": where,
+    "views": views,
+    "open-views": open_views,
     "idle": idle,
 }
 
