@@ -277,7 +277,7 @@ def open_views(bench: Bench) -> Iterator[Result]:
             paths = [
                 ours.mountpoint / WHERE / f"class=no.such.class.{n}" / "stream" for n in range(64)
             ]
-            for _ in range(bench.times(8)):
+            for _ in range(bench.times(4)):
                 found["none"].append(_told(ours, seconds).cost)
                 for number, name in ((1, "1 open"), (64, "64 open")):
                     with readers.Following(bench.place.readers, paths[:number]):
