@@ -9,7 +9,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -171,7 +171,10 @@ class _Daemon:
             time.time_ns,
             lambda packed: self._renderer.text(decode(packed)),
             self._clear,
+            ("zfs",),
         )
+        self._journal.subscribe(events.views.arrived)
+        self._views = events.views
         others: dict[str, Directory] = {
             "sources": sources_directory(
                 {each.name: each.status for each in self._sources}, time.time_ns
@@ -183,6 +186,10 @@ class _Daemon:
                 self._inject, time.time_ns, _settings(self._teller)
             )
         return tree(events, others, time.time_ns)
+
+    def _bells(self) -> Iterable[Bell]:
+        """What anybody may wait for."""
+        return (self._arrival, *self._views.bells())
 
     def _requests(self) -> bytes:
         return self._operations.requests()
@@ -223,7 +230,7 @@ class _Daemon:
                     nursery.start_soon(self._teller.run)
                 for replay in self._replays:
                     nursery.start_soon(self._replay, replay)
-                await serve(self._operations, [self._arrival], mountpoint, ready, asked)
+                await serve(self._operations, self._bells, mountpoint, ready, asked)
                 nursery.cancel_scope.cancel()
         finally:
             await unmount(mountpoint)

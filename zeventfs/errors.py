@@ -8,6 +8,7 @@ __all__ = [
     "DamagedState",
     "Denied",
     "Fixed",
+    "Full",
     "Interrupted",
     "Invalid",
     "MountFailed",
@@ -53,6 +54,12 @@ class Fixed(ZeventfsError):
     """The tree is not changed from outside: no new names, modes or owners (EPERM)."""
 
     errno = errno.EPERM
+
+
+class Full(ZeventfsError):
+    """There is no room for one more (ENOSPC)."""
+
+    errno = errno.ENOSPC
 
 
 class Busy(ZeventfsError):

@@ -200,7 +200,7 @@ def test_a_sources_gaps_are_counted(journal: Journal) -> None:
 
 
 def test_a_gap_event_says_what_was_lost() -> None:
-    event = gap_event(3, 9, "evicted", 1_500_000_000)
+    event = gap_event(7, 3, 9, "evicted", 1_500_000_000)
     names = ("dropped", "first_seq", "last_seq", "cause")
     assert [event.payload.get(name) for name in names] == [7, 3, 9, "evicted"]
     assert (event.source, event.name, event.time_ns) == ("zeventfs", GAP, 1_500_000_000)

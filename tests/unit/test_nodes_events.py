@@ -14,6 +14,7 @@ async def status(world: World) -> dict[str, str]:
 async def test_names_follow_the_segments() -> None:
     world = World(segment=2000)
     fixed = {"stream", "stream.txt", "stream.nvl", "clear", "latest", "status", "summary"}
+    fixed |= {"class", "source", "where"}
     assert set(world.client.names("events")) == fixed | {"log", "log.txt", "log.nvl"}
     for _ in range(20):
         world.post()

@@ -81,7 +81,7 @@ def test_a_gap_is_an_nvlist_of_its_own(journal: Journal, cause: str) -> None:
     else:
         rest = post(journal, 40)[-(journal.nvlists().end - journal.nvlists().begin) :]
     lost = journal.statistics().first_seq - 1
-    gap = with_length(gap_event(1, lost, cause, 7))
+    gap = with_length(gap_event(lost, 1, lost, cause, 7))
     assert drain(reader) == gap + rest
     assert reader.gap is None
 
@@ -91,7 +91,7 @@ def test_a_gap_and_an_event_larger_than_the_buffer_come_in_parts(journal: Journa
     post(journal, 4)
     journal.clear()
     rest = post(journal, 2)
-    assert drain(reader, 10) == with_length(gap_event(1, 4, "cleared", 7)) + rest
+    assert drain(reader, 10) == with_length(gap_event(4, 1, 4, "cleared", 7)) + rest
 
 
 def test_a_read_is_a_slice_of_the_segment_and_no_copy(journal: Journal) -> None:

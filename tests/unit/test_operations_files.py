@@ -75,7 +75,7 @@ async def test_with_no_number_left_an_open_is_refused_and_nothing_held(
     assert await error_of(kernel.open("events/log")) == errno.ENFILE
     assert await error_of(kernel.open("events/stream")) == errno.ENFILE
     assert kernel.world.journal.current.holders == 0
-    assert not kernel.world.events.streams["stream"].readers
+    assert not kernel.world.events.around.readers
 
 
 @pytest.mark.parametrize("path", ["README", "events/stream", "events/log", "events/stream.txt"])

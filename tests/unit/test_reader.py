@@ -9,7 +9,8 @@ from zeventfs.journal.rendition import Losses, Rendition
 NOW = 1234
 
 
-def encode_gap(first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+def encode_gap(dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+    assert dropped == last_seq - first_seq + 1
     return b"<%d-%d %s %d>" % (first_seq, last_seq, cause.encode(), time_ns)
 
 
@@ -140,7 +141,7 @@ def test_a_reader_that_was_overtaken_gets_one_gap_and_then_the_oldest(lines: Lin
     gap = b"<3-8 evicted 1234>"
     assert reader.ready()
     assert read(reader, 8) == gap
-    assert reader.state().gap == Gap(8, 3, 8, "evicted", NOW)
+    assert reader.state().gap == Gap(8, 6, 3, 8, "evicted", NOW)
     assert read(reader, 8 + len(gap)) == lines_of(9, 10)
     assert reader.state().gap is None
     assert lines.losses.events == {"evicted": 6}

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from zeventfs.journal.column import Column
-from zeventfs.journal.rendition import Losses, Mark, Rendition
+from zeventfs.journal.column import Column, Mark
+from zeventfs.journal.rendition import Losses, Rendition
 
 
-def encode_gap(first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+def encode_gap(dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+    assert dropped == last_seq - first_seq + 1
     return b"gap %d %d %s %d\n" % (first_seq, last_seq, cause.encode(), time_ns)
 
 
@@ -31,7 +32,7 @@ def rendition() -> Rendition:
 def test_it_begins_at_the_oldest_column_and_ends_behind_the_newest_byte(
     rendition: Rendition,
 ) -> None:
-    assert rendition.oldest == Mark(0, 1)
+    assert rendition.oldest == Mark(0, 1, 1)
     assert (rendition.begin, rendition.end) == (0, 10)
     rendition.columns[-1].append(b"eee")
     assert rendition.end == 13
@@ -39,7 +40,7 @@ def test_it_begins_at_the_oldest_column_and_ends_behind_the_newest_byte(
 
 def test_an_evicted_column_is_forgotten(rendition: Rendition) -> None:
     assert rendition.evict().first_seq == 1
-    assert rendition.oldest == Mark(5, 3)
+    assert rendition.oldest == Mark(5, 3, 3)
     assert rendition.begin == 5
     assert rendition.end == 10
     assert rendition.index_of(5) == 0
@@ -49,11 +50,11 @@ def test_after_a_clear_it_begins_there_until_later_columns_are_evicted_too(
     rendition: Rendition,
 ) -> None:
     rendition.clear_before(rendition.columns[1])
-    assert rendition.oldest == Mark(5, 3)
+    assert rendition.oldest == Mark(5, 3, 3)
     rendition.evict()
-    assert rendition.oldest == Mark(5, 3)
+    assert rendition.oldest == Mark(5, 3, 3)
     rendition.evict()
-    assert rendition.oldest == Mark(10, 5)
+    assert rendition.oldest == Mark(10, 5, 5)
     assert rendition.begin == 10
 
 

@@ -59,10 +59,10 @@ def test_length_prefixed_nvlists_are_given_byte_for_byte(recording: Path) -> Non
 def test_what_zeventfs_itself_told_is_passed_over(recording: Path) -> None:
     event = Event.make("zfs", "zeventfs-like", 2, eid=3).packed
     own = [
-        gap_event(1, 2, "evicted", 0).packed,
+        gap_event(2, 1, 2, "evicted", 0).packed,
         Event.make("zfs", GAP, 1, [("dropped", Type.UINT64, 1)]).packed,
         Event.make("zeventfs", "zeventfs.source.end", 1).packed,
-        encode(decode(gap_event(1, 2, "evicted", 0).packed), Encoding.XDR),
+        encode(decode(gap_event(2, 1, 2, "evicted", 0).packed), Encoding.XDR),
     ]
     recording.write_bytes(prefixed([*own, event]))
     assert list(open_replay(recording)) == [event]

@@ -63,7 +63,7 @@ class Kernel:
             self.happened.append("answered")
 
     async def serve(self, ready: Callable[[], None], asked: EndSignals) -> None:
-        await session.serve(self.operations, [self.bell], self, ready, asked)  # type: ignore[arg-type]
+        await session.serve(self.operations, lambda: [self.bell], self, ready, asked)  # type: ignore[arg-type]
 
 
 @pytest.fixture

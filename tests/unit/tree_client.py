@@ -39,8 +39,9 @@ class World:
             return renderer.text(decode(packed))
 
         self.events = EventsDirectory(
-            self.journal, self.arrival, self.clock_ns, text, self.journal.clear
+            self.journal, self.arrival, self.clock_ns, text, self.journal.clear, ("zfs",)
         )
+        self.journal.subscribe(self.events.views.arrived)
         self.root = tree(
             self.events,
             {"simulator": simulator_directory(self.inject, self.clock_ns)},

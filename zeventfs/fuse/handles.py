@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 MOST = 65_536
 _SIZE = 128
-# state, cause of the gap, pid; inode; skew, start, end, seq; gap: start, first, last, time; kh
-_RECORD = struct.Struct("<BBxxI Q qQQQ QQQq Q")
+# state, cause of the gap, pid; inode; skew, start, end, seq;
+# gap: start, dropped, first, last, time; kh
+_RECORD = struct.Struct("<BBxxI Q qQQQ QQQQq Q")
 _READER, _READER_AT = struct.Struct("<qQQQ"), 16
-_GAP, _GAP_AT = struct.Struct("<QQQq"), 48
-_POLL, _POLL_AT = struct.Struct("<Q"), 80
+_GAP, _GAP_AT = struct.Struct("<QQQQq"), 48
+_POLL, _POLL_AT = struct.Struct("<Q"), 88
 _FREE, _FILE, _STREAM = 0, 1, 2  # states
 
 
@@ -94,7 +95,7 @@ class HandleTable:
             raise TooManyOpen(f"{MOST} files are open")
         handle = Handle(fh, ino, opened)
         self._reserve((fh + 1) * _SIZE)
-        _RECORD.pack_into(self._view, fh * _SIZE, _FREE, 0, pid, ino, *[0] * 9)
+        _RECORD.pack_into(self._view, fh * _SIZE, _FREE, 0, pid, ino, *[0] * 10)
         self.record(handle)
         self._view[fh * _SIZE] = _FILE if handle.reader is None else _STREAM  # now it is whole
         self._handles[fh] = handle
@@ -127,9 +128,8 @@ class HandleTable:
         )
         gap = reader.gap
         if gap is not None:
-            _GAP.pack_into(
-                self._view, at + _GAP_AT, gap.start, gap.first_seq, gap.last_seq, gap.time_ns
-            )
+            start, dropped, first_seq, last_seq, _cause, time_ns = gap
+            _GAP.pack_into(self._view, at + _GAP_AT, start, dropped, first_seq, last_seq, time_ns)
         self._view[at + 1] = 0 if gap is None else CAUSES.index(gap.cause)
 
     def record_poll(self, handle: Handle, kernel_handle: int) -> None:
@@ -157,6 +157,11 @@ def records(path: Path) -> Iterator[Record]:
             continue
         if state > _STREAM or cause >= len(CAUSES):
             raise ValueError(f"{path} has no record of an open file at {fh}")
-        lost = Gap(gap[0], gap[1], gap[2], CAUSES[cause], gap[3]) if cause else None
+        start_of_gap, dropped, first_seq, last_seq, time_ns = gap
+        lost = (
+            Gap(start_of_gap, dropped, first_seq, last_seq, CAUSES[cause], time_ns)
+            if cause
+            else None
+        )
         reader = ReaderState(skew, start, end, seq, lost) if state == _STREAM else None
         yield Record(fh, pid, ino, reader, kernel_handle)

@@ -8,7 +8,7 @@ afterwards nothing of the mount is left; nor is there when a bug ends the daemon
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import trio
@@ -83,7 +83,7 @@ async def unmount(mountpoint: Mountpoint) -> None:
 
 async def serve(
     operations: Operations,
-    bells: list[Bell],
+    bells: Callable[[], Iterable[Bell]],
     mountpoint: Mountpoint,
     ready: Callable[[], None],
     asked: EndSignals,
@@ -118,13 +118,13 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-def _wake(bells: list[Bell]) -> None:
+def _wake(bells: Callable[[], Iterable[Bell]]) -> None:
     """Have everybody look again, who sleeps in poll(2) too."""
-    for bell in bells:
+    for bell in bells():
         bell.ring()
 
 
-async def _end(waits: Waits, bells: list[Bell], mountpoint: Mountpoint) -> None:
+async def _end(waits: Waits, bells: Callable[[], Iterable[Bell]], mountpoint: Mountpoint) -> None:
     """Answer everybody, let go of the mountpoint, and stop."""
     waits.end()
     _wake(bells)

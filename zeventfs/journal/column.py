@@ -7,10 +7,22 @@ still be told exactly how many events it has lost.
 
 from array import array
 from bisect import bisect_right
+from typing import NamedTuple
 
-__all__ = ["Column"]
+__all__ = ["Column", "Mark"]
 
 _NOTHING = memoryview(b"")
+
+
+class Mark(NamedTuple):
+    """A place between two events: the byte position; seq and number of the event that follows.
+
+    Events are numbered as columns say: of a rendition of all events the number is the seq.
+    """
+
+    position: int
+    seq: int
+    number: int
 
 
 class Column:
@@ -28,6 +40,11 @@ class Column:
         self.buffer = buffer
         self.ends = array("Q")
         self.length = 0
+
+    @property
+    def begin(self) -> Mark:
+        """The place before the first event."""
+        return Mark(self.base, self.first_seq, self.first_seq)
 
     @property
     def end(self) -> int:
@@ -51,6 +68,10 @@ class Column:
         """The seq of the event to which the byte at *position* belongs."""
         return self.first_seq + bisect_right(self.ends, position - self.base)
 
+    def number_at(self, position: int) -> int:
+        """The number of the event at *position* among those of the rendition: of all, the seq."""
+        return self.seq_at(position)
+
     def start_of(self, seq: int) -> int:
         """The position at which event *seq* begins; for `next_seq`, the end."""
         index = seq - self.first_seq
@@ -71,6 +92,25 @@ class Column:
     def end_of(self, start: int) -> int:
         """Where the event of the byte at *start* ends; both count from `base`."""
         return self.ends[bisect_right(self.ends, start)]
+
+    def starts_at(self, position: int) -> bool:
+        """Whether an event begins at *position*, which must be kept or the end."""
+        start = position - self.base
+        index = bisect_right(self.ends, start)
+        return start == (self.ends[index - 1] if index else 0)
+
+    def slice(self, start: int, stop: int) -> memoryview | bytes:
+        """The bytes from *start* to *stop*, both counted from `base`."""
+        return self.buffer[start:stop]
+
+    def ahead(self, start: int, size: int) -> memoryview | bytes:
+        """What of the *size* bytes from *start*, counted from `base`, lies in one piece already."""
+        return self.buffer[start : min(start + size, self.length)]
+
+    def render(self, events: int) -> int:
+        """Render the next *events* events, if they are still to be; say how many."""
+        del events
+        return 0  # they never are: what is appended is rendered
 
     def drop(self) -> None:
         """Let the bytes go; slices that were given out stay good."""

@@ -9,6 +9,7 @@ A clear begins a new segment. What was there before it is out of every stream's 
 for the readers of rotated logs until it is evicted like anything else.
 """
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -24,6 +25,7 @@ from zeventfs.nvlist import NvlistError, Type
 __all__ = ["GAP", "Encoder", "Journal", "JournalStatistics", "Limits", "gap_event"]
 
 GAP = "zeventfs.gap"
+_SOURCE = re.compile(rb'"source":"([^"\\]*)"')  # of a line: the first is the event's
 _MOST_SEGMENTS = 512  # each costs a descriptor and some pages, however little is in it
 
 
@@ -71,14 +73,14 @@ class JournalStatistics(NamedTuple):
     in_memory: int
 
 
-def gap_event(first_seq: int, last_seq: int, cause: str, time_ns: int) -> Event:
-    """A reader's own gap: it has lost the events *first_seq* to *last_seq*."""
+def gap_event(dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int) -> Event:
+    """A reader's own gap: it has lost *dropped* of the events *first_seq* to *last_seq*."""
     return Event.make(
         "zeventfs",
         GAP,
         time_ns,
         (
-            ("dropped", Type.UINT64, last_seq - first_seq + 1),
+            ("dropped", Type.UINT64, dropped),
             ("first_seq", Type.UINT64, first_seq),
             ("last_seq", Type.UINT64, last_seq),
             ("cause", Type.STRING, cause),
@@ -86,15 +88,18 @@ def gap_event(first_seq: int, last_seq: int, cause: str, time_ns: int) -> Event:
     )
 
 
-def _encode_gap_nvlist(first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
-    return with_length(gap_event(first_seq, last_seq, cause, time_ns))
+def _encode_gap_nvlist(
+    dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int
+) -> bytes:
+    return with_length(gap_event(dropped, first_seq, last_seq, cause, time_ns))
 
 
 class Journal:
     """The events kept, within *limits*, in segments from *store* (in memory without one).
 
     Begins with the segments that the store has recovered, which must be of *epoch*. `summary`
-    counts every event from seq `counted_from` on, be it kept or not.
+    counts every event from seq `counted_from` on, be it kept or not, `sources` are those of all
+    these events. `generation` changes when the segments do, or what of them has been cleared.
     """
 
     def __init__(
@@ -118,8 +123,10 @@ class Journal:
         self._text: TextRendition | None = None
         self._nvlists: NvlistRendition | None = None
         self._following: list[_Following] = []
+        self.generation = 0
         self._recover_renditions()
         self.summary = Summary()
+        self.sources: dict[str, None] = {}
         self.counted_from = self.segments[0].lines.first_seq
         self._recover_summary()
         self.kept = sum(each.used for each in self.segments)
@@ -142,15 +149,27 @@ class Journal:
     def _recover_summary(self) -> None:
         for segment in self.segments:
             for seq in range(segment.lines.first_seq, segment.lines.next_seq):
+                found = _SOURCE.search(segment.line(seq))
+                source = found[1].decode() if found else ""
                 try:
-                    event = Event.from_packed("", segment.packed(seq))
+                    event = Event.from_packed(source, segment.packed(seq))
                 except NvlistError:  # somebody wrote into the file
                     self.summary.count_unknown(segment.mtime_ns)
+                    segment.kinds.append((source, "", None), segment.mtime_ns)
                 else:
-                    self.summary.count(event.name, event.time_ns)
+                    self._count(segment, event)
 
-    def _encode_gap(self, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
-        return self._encoder.json_line(gap_event(first_seq, last_seq, cause, time_ns), None)
+    def _count(self, segment: Segment, event: Event) -> None:
+        """Take note of what *event*, which is the next of *segment*, is."""
+        segment.kinds.append((event.source, event.name, event.pool), event.time_ns)
+        self.summary.count(event.name, event.time_ns)
+        self.sources[event.source] = None
+
+    def _encode_gap(
+        self, dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int
+    ) -> bytes:
+        gap = gap_event(dropped, first_seq, last_seq, cause, time_ns)
+        return self._encoder.json_line(gap, None)
 
     @property
     def current(self) -> Segment:
@@ -166,8 +185,9 @@ class Journal:
         seq = self.segments[-1].lines.next_seq
         line = self._encoder.json_line(event, seq)
         packed = event.packed
-        self._with_room(line, packed).append(line, packed, self._clock_ns())
-        self.summary.count(event.name, event.time_ns)
+        segment = self._with_room(line, packed)
+        segment.append(line, packed, self._clock_ns())
+        self._count(segment, event)
         if event.name == GAP:
             self.losses.count("source", event.payload.get("dropped", 0))
         self.kept += len(line) + len(packed) + 4
@@ -185,6 +205,7 @@ class Journal:
         self.lines.clear_before(self.current.lines)
         for each in self._following:
             each.clear_before_segment(self.current)
+        self.generation += 1
 
     def text(self, encode: Callable[[bytes], bytes]) -> TextRendition:
         """The rendition as text, *encode* giving that of a packed nvlist; begun when first asked.
@@ -260,6 +281,7 @@ class Journal:
         serial = old.identity.serial + 1
         new = create(Identity(self.epoch, serial, lines.next_seq, lines.end), size)
         new.mtime_ns = self._clock_ns()
+        self.generation += 1
         if old.used:
             old.seal()
             self.segments.append(new)
@@ -282,6 +304,7 @@ class Journal:
             self.kept > self.limits.retain or len(self.segments) > _MOST_SEGMENTS
         ):
             segment = self.segments.pop(0)
+            self.generation += 1
             self.kept -= segment.used
             self.lines.evict()
             for each in self._following:

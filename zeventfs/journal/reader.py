@@ -21,8 +21,8 @@ kept beside them.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from zeventfs.journal.column import Column
-from zeventfs.journal.rendition import Mark, Rendition
+from zeventfs.journal.column import Column, Mark
+from zeventfs.journal.rendition import Rendition
 
 __all__ = ["CAUSES", "Gap", "Reader", "ReaderState"]
 
@@ -30,9 +30,13 @@ CAUSES = ("", "evicted", "cleared")  # by their number in a record
 
 
 class Gap(NamedTuple):
-    """A reader's own gap: the offset at which its bytes begin, what was lost, why, and when."""
+    """A reader's own gap: the offset at which its bytes begin, what was lost, why, and when.
+
+    The *dropped* events are among those from *first_seq* to *last_seq*, of all events all of them.
+    """
 
     start: int
+    dropped: int
     first_seq: int
     last_seq: int
     cause: str
@@ -50,7 +54,7 @@ class ReaderState(NamedTuple):
 
 
 class Reader:
-    """A cursor over *rendition*, beginning at the oldest event kept now.
+    """A cursor over *rendition*, beginning at *begin*, or at the oldest event kept now.
 
     *clock_ns* gives the time that a gap is stamped with, in ns since 1970.
     """
@@ -60,6 +64,7 @@ class Reader:
         "_columns",
         "_gap_bytes",
         "_lane",
+        "_number",
         "_rest",
         "_sought",
         "end",
@@ -70,20 +75,44 @@ class Reader:
         "start",
     )
 
-    def __init__(self, rendition: Rendition, clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        rendition: Rendition,
+        clock_ns: Callable[[], int],
+        begin: Mark | None = None,
+    ) -> None:
         self._clock_ns = clock_ns
-        oldest = rendition.oldest
+        begin = begin or rendition.oldest
         self.rendition = rendition
-        self.skew = oldest.position
+        self.skew = begin.position
         self.start = 0
         self.end = 0
-        self.seq = oldest.seq
+        self.seq = begin.seq
+        # The number, see Column, of the event at `end` when no column tells it; None if none can.
+        self._number: int | None = begin.number
         self.gap: Gap | None = None
         self._gap_bytes = b""
         self._rest = b""
         self._columns: Sequence[Column] = ()
         self._lane: Column | None = None
         self._sought: int | None = None
+
+    def miss(self, first_seq: int, cause: str) -> None:
+        """Begin with a gap: the events from *first_seq* on were wanted, and are kept no more.
+
+        How many of them are the rendition's can't be told: the gap counts them all.
+        """
+        assert self._number is not None
+        begin = Mark(self.skew, self.seq, self._number)
+        self.seq, self._number = first_seq, None
+        self._lose(0, begin, cause)
+
+    @property
+    def lag(self) -> int:
+        """How many events of the rendition, as far as it is rendered, come at `end` or later."""
+        newest = self.rendition.number_at(self.rendition.end)
+        due = self._number_at(self.end)
+        return self.rendition.columns[-1].next_seq - self.seq if due is None else newest - due
 
     def state(self) -> ReaderState:
         """The numbers from which `restore` makes this reader again."""
@@ -95,6 +124,7 @@ class Reader:
         A part of its last answer that is no longer kept can't be stepped back to.
         """
         self.skew, self.start, self.end, self.seq, self.gap = state
+        self._number = None
         if self.gap is not None:
             self._gap_bytes = self._encode(self.gap)
             return
@@ -151,7 +181,7 @@ class Reader:
             self._lane = self._columns[-1]
         return buffer
 
-    def _read_on(self, column: Column, size: int) -> memoryview | None:
+    def _read_on(self, column: Column, size: int) -> memoryview | bytes | None:
         """What follows in *column*, if it is kept and has more whole events than fit.
 
         This is all that a reader who drains a backlog needs nearly always, and nothing else.
@@ -167,15 +197,14 @@ class Reader:
         self.end += stop - start
         self.seq = seq
         self._columns = (column,)
-        return column.buffer[start:stop]
+        return column.slice(start, stop)
 
     def following(self, size: int) -> memoryview | bytes:
         """At most *size* of the bytes that lie behind the last answer, in the same column."""
         if not self._columns:
             return b""
         column = self._columns[-1]
-        start = self.end + self.skew - column.base
-        return column.buffer[start : min(start + size, column.length)]
+        return column.ahead(self.end + self.skew - column.base, size)
 
     def _seek(self, offset: int) -> None:
         rendition = self.rendition
@@ -184,6 +213,7 @@ class Reader:
         self.skew = position - offset
         self.start = self.end = offset
         self.seq = rendition.seq_at(position) if position > oldest.position else oldest.seq
+        self._number = rendition.number_at(position)
         self.gap = None
         self._rest = b""
         self._columns = ()
@@ -209,16 +239,24 @@ class Reader:
         target, cause = (
             (floor, "cleared") if position < floor.position else (self.rendition.oldest, "evicted")
         )
-        self.gap = Gap(offset, self._seq_lost_at(offset), target.seq - 1, cause, self._clock_ns())
-        self._gap_bytes = self._encode(self.gap)
-        self.rendition.losses.count(cause, self.gap.last_seq - self.gap.first_seq + 1)
-        self._stand_behind_gap(target)
-        return self._answer_gap(self.gap, offset, size)
+        gap = self._lose(offset, target, cause)
+        return self._answer_gap(gap, offset, size)
 
-    def _stand_behind_gap(self, target: Mark) -> None:
-        assert self.gap is not None
-        self.skew = target.position - (self.gap.start + len(self._gap_bytes))
+    def _lose(self, offset: int, target: Mark, cause: str) -> Gap:
+        """Have a gap at *offset*, behind which the reader stands at *target*."""
+        first_seq, last_seq = self._seq_lost_at(offset), target.seq - 1
+        due = self._number_at(offset)
+        dropped = last_seq - first_seq + 1 if due is None else target.number - due
+        gap = self.gap = Gap(offset, dropped, first_seq, last_seq, cause, self._clock_ns())
+        self._gap_bytes = self._encode(gap)
+        self.rendition.losses.count(cause, dropped)
+        self._stand_behind(gap, target)
+        return gap
+
+    def _stand_behind(self, gap: Gap, target: Mark) -> None:
+        self.skew = target.position - (gap.start + len(self._gap_bytes))
         self.seq = target.seq
+        self._number = target.number
         self._rest = b""
         self._columns = ()
 
@@ -234,5 +272,21 @@ class Reader:
         column = next(each for each in reversed(self._columns) if each.base <= position)
         return column.seq_at(position)
 
+    def _number_at(self, offset: int) -> int | None:
+        """The number of the event due at *offset*, within the last answer, kept or not.
+
+        At the end of it, an event of which only the rest is due has been counted as read.
+        """
+        if not self._columns:
+            return self._number
+        position = offset + self.skew
+        column = next((each for each in reversed(self._columns) if each.base <= position), None)
+        if column is None:
+            return None
+        torn = offset == self.end and not column.starts_at(position)
+        return column.number_at(position) + torn
+
     def _encode(self, gap: Gap) -> bytes:
-        return self.rendition.encode_gap(gap.first_seq, gap.last_seq, gap.cause, gap.time_ns)
+        return self.rendition.encode_gap(
+            gap.dropped, gap.first_seq, gap.last_seq, gap.cause, gap.time_ns
+        )

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from zeventfs.journal.column import Column
+from zeventfs.journal.column import Column, Mark
 
-__all__ = ["Cut", "GapEncoder", "Losses", "Mark", "Rendition"]
+__all__ = ["Cut", "GapEncoder", "Losses", "Rendition"]
 
 
 class Losses:
@@ -28,13 +28,6 @@ class Losses:
         self.events[cause] += events
 
 
-class Mark(NamedTuple):
-    """A place between two events: the byte position, and the seq of the event that follows."""
-
-    position: int
-    seq: int
-
-
 class Cut(NamedTuple):
     """What a read gets: the bytes, the seq due after them, and what is left of a torn event.
 
@@ -50,7 +43,9 @@ class Cut(NamedTuple):
 class GapEncoder(Protocol):
     """Encodes one reader's gap in the manner of the rendition."""
 
-    def __call__(self, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+    def __call__(
+        self, dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int
+    ) -> bytes:
         """The bytes of the gap event; the same for the same arguments."""
         ...
 
@@ -67,7 +62,7 @@ class Rendition:
     def __init__(self, first: Column, encode_gap: GapEncoder, losses: Losses) -> None:
         self.columns: list[Column] = [first]
         self._bases: list[int] = [first.base]
-        self.floor = Mark(first.base, first.first_seq)
+        self.floor = first.begin
         self.encode_gap = encode_gap
         self.losses = losses
 
@@ -83,7 +78,7 @@ class Rendition:
         first = self.columns[0]
         if self.floor.position > first.base:
             return self.floor
-        return Mark(first.base, first.first_seq)
+        return first.begin
 
     @property
     def begin(self) -> int:
@@ -106,7 +101,7 @@ class Rendition:
 
     def clear_before(self, column: Column) -> None:
         """Put everything before *column* out of the streams' reach."""
-        self.floor = Mark(column.base, column.first_seq)
+        self.floor = column.begin
 
     def index_of(self, position: int) -> int:
         """The index in `columns` of the one that holds *position*, or would next."""
@@ -118,6 +113,10 @@ class Rendition:
         """The seq of the event at *position*, which must be kept or the end."""
         return self.columns[self.index_of(position)].seq_at(position)
 
+    def number_at(self, position: int) -> int:
+        """The number, see Column, of the event at *position*, which must be kept or the end."""
+        return self.columns[self.index_of(position)].number_at(position)
+
     def columns_between(self, start: int, end: int) -> Sequence[Column]:
         """The columns kept in which positions from *start* to *end* are."""
         return [each for each in self.columns if each.base <= end and start <= each.end]
@@ -128,10 +127,10 @@ class Rendition:
         *position* must be kept or the end.
         """
         column = self.columns[self.index_of(position)]
-        start = position - column.base
-        if position == column.start_of(column.seq_at(position)):
+        if column.starts_at(position):
             return b""
-        return bytes(column.buffer[start : column.end_of(start)])
+        start = position - column.base
+        return bytes(column.slice(start, column.end_of(start)))
 
     def cut(self, position: int, size: int) -> Cut:
         """As many whole events from *position* on as fit into *size*; a part if not even one does.
@@ -145,15 +144,16 @@ class Rendition:
         stop, seq = column.whole(start, size)
         if stop == start:
             end = column.end_of(start)
-            rest = bytes(column.buffer[start + size : end])
-            return Cut(column.buffer[start : start + size], seq + 1, rest, (column,))
+            rest = bytes(column.slice(start + size, end))
+            seq = column.seq_at(position) + 1
+            return Cut(column.slice(start, start + size), seq, rest, (column,))
         if stop == column.length and index + 1 < len(self.columns):
             return self._joined(index, start, size)
-        return Cut(column.buffer[start:stop], seq, b"", (column,))
+        return Cut(column.slice(start, stop), seq, b"", (column,))
 
     def _joined(self, index: int, start: int, size: int) -> Cut:
         """A cut that goes on into the following columns; the one case that copies."""
-        pieces: list[memoryview] = []
+        pieces: list[memoryview | bytes] = []
         columns: list[Column] = []
         seq = self.columns[index].first_seq
         for column in self.columns[index:]:
@@ -161,7 +161,7 @@ class Rendition:
             if stop == start:
                 break
             seq = following
-            pieces.append(column.buffer[start:stop])
+            pieces.append(column.slice(start, stop))
             columns.append(column)
             size -= stop - start
             start = 0

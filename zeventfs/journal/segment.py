@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from zeventfs.errors import DamagedState
 from zeventfs.journal.column import Column
+from zeventfs.journal.kinds import Kinds
 from zeventfs.mapped import Mapped
 
 __all__ = ["Identity", "Segment"]
@@ -45,8 +46,9 @@ class Segment:
 
     `holders` counts the open logs that read this segment; `stale` says that it was evicted for
     good, maybe although somebody held it. `after_clear` says that streams begin here or later,
-    since what was before has been cleared, `sealed` that it takes no more events. `text` is its
-    rendition as text, if somebody asked.
+    since what was before has been cleared, `sealed` that it takes no more events. `kinds` are those
+    of its events, which a recovered one is told by whoever knows them. `text` is its rendition as
+    text, if somebody asked.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class Segment:
         "after_clear",
         "holders",
         "identity",
+        "kinds",
         "lines",
         "mtime_ns",
         "nvlists",
@@ -74,6 +77,7 @@ class Segment:
         split = _HEADER + line_room
         self.lines = Column(identity.base, identity.first_seq, mapped.view[_HEADER:split])
         self.nvlists = Column(0, identity.first_seq, mapped.view[split : split + nvlist_room])
+        self.kinds = Kinds()
         self.text: Column | None = None
         self._reserved_lines = 0  # how far each column may be written
         self._reserved_nvlists = 0
@@ -217,6 +221,12 @@ class Segment:
         index = seq - nvlists.first_seq
         start = nvlists.ends[index - 1] if index else 0
         return bytes(nvlists.buffer[start + 4 : nvlists.ends[index]])
+
+    def line(self, seq: int) -> bytes:
+        """The JSON line of event *seq*."""
+        lines = self.lines
+        index = seq - lines.first_seq
+        return bytes(lines.slice(lines.ends[index - 1] if index else 0, lines.ends[index]))
 
     def seal(self) -> None:
         """Take no further events, and give back what was reserved for them.

@@ -58,6 +58,10 @@ class Summary:
             self.others = Tally(time_ns)
         return self.others
 
+    def __contains__(self, name: object) -> bool:
+        """Whether class *name* has a tally of its own."""
+        return name in self._tallies
+
     def __iter__(self) -> Iterator[tuple[str, Tally]]:
         """The classes, sorted, with their tallies."""
         return iter(sorted(self._tallies.items()))

@@ -131,6 +131,6 @@ class TextRendition(Rendition):
         self.clear_before(self._last)
 
 
-def _encode_gap(first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
-    del cause, time_ns  # zpool's text has neither
-    return b"dropped %d events\n" % (last_seq - first_seq + 1)
+def _encode_gap(dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int) -> bytes:
+    del first_seq, last_seq, cause, time_ns  # zpool's text has none of them
+    return b"dropped %d events\n" % dropped

@@ -23,6 +23,7 @@ __all__ = [
     "NvlistFormat",
     "OpenLog",
     "OpenStream",
+    "Readers",
     "StreamFile",
     "TextFormat",
 ]
@@ -35,6 +36,13 @@ class Format(Protocol):
 
     suffix: str
     """What is added to the names of files in it."""
+    name: str
+    """Of which events it is: of all of them, or those that match this expression."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody has opened a file of it, where that is what it is rendered for."""
+        ...
 
     def rendition(self) -> Rendition:
         """What streams read."""
@@ -60,12 +68,40 @@ class Format(Protocol):
         """The bytes of *segment*'s log, true at this moment; Stale if it is evicted meanwhile."""
         ...
 
+    async def hold(self) -> None:
+        """Be kept up to date for one more open file."""
+        ...
 
-class _KeptFormat:
-    """What a segment keeps by itself, and so is there as soon as the event is."""
+    def release(self) -> None:
+        """Undo one `hold`."""
+        ...
+
+    def lag(self, reader: Reader) -> int:
+        """How many events *reader* has not read yet."""
+        ...
+
+
+class _OfAll:
+    """A rendition of all events, which the journal keeps up to date by itself."""
+
+    name = ""
+    asked = True
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+
+    async def hold(self) -> None:
+        """It is."""
+
+    def release(self) -> None:
+        """It stays so."""
+
+    def lag(self, reader: Reader) -> int:
+        return self._journal.current.lines.next_seq - reader.seq
+
+
+class _KeptFormat(_OfAll):
+    """What a segment keeps by itself, and so is there as soon as the event is."""
 
     def reach(self, position: int) -> None:
         """All is there."""
@@ -110,7 +146,7 @@ class NvlistFormat(_KeptFormat):
         return segment.nvlists.length
 
 
-class TextFormat:
+class TextFormat(_OfAll):
     """zpool's text, rendered by *encode* from a packed nvlist when somebody asks.
 
     Until a file of this format is opened for the first time, the lengths are 0 and cost nothing;
@@ -120,16 +156,16 @@ class TextFormat:
     suffix = ".txt"
 
     def __init__(self, journal: Journal, encode: Callable[[bytes], bytes]) -> None:
-        self._journal = journal
+        super().__init__(journal)
         self._encode = encode
-        self._asked = False
+        self.asked = False
 
     def rendition(self) -> Rendition:
-        self._asked = True
+        self.asked = True
         return self._journal.text(self._encode)
 
     def column(self, segment: Segment) -> Column:
-        self._asked = True
+        self.asked = True
         return self._journal.text(self._encode).column_of(segment)
 
     def reach(self, position: int) -> None:
@@ -143,7 +179,7 @@ class TextFormat:
             pass
 
     async def end(self) -> int:
-        if not self._asked:
+        if not self.asked:
             return 0
         text = self._journal.text(self._encode)
         while not text.catch_up(_A_FEW):
@@ -151,7 +187,7 @@ class TextFormat:
         return text.end
 
     async def length(self, segment: Segment) -> int:
-        if not self._asked:
+        if not self.asked:
             return 0
         column = self._journal.text(self._encode).column_of(segment)
         while not segment.stale and column.render(_A_FEW):
@@ -164,16 +200,21 @@ class TextFormat:
 class OpenStream(Open):
     """A cursor of its own over everything that is and will be posted."""
 
-    __slots__ = ("_close", "_format", "bell", "pid", "reader")
+    __slots__ = ("_format", "_readers", "bell", "pid", "reader")
 
     def __init__(
-        self, style: Format, reader: Reader, bell: Bell, pid: int, close: Callable[[Open], None]
+        self, style: Format, reader: Reader, bell: Bell, pid: int, readers: "Readers"
     ) -> None:
         self._format = style
         self.reader = reader
         self.bell = bell
         self.pid = pid
-        self._close = close
+        self._readers = readers
+
+    @property
+    def lag(self) -> int:
+        """How many events it has not read yet."""
+        return self._format.lag(self.reader)
 
     def read(self, offset: int, size: int) -> Buffer | None:
         reader = self.reader
@@ -193,35 +234,52 @@ class OpenStream(Open):
         self.reader.seek_to_end()
 
     def close(self) -> None:
-        self._close(self)
+        del self._readers[self]
+        self._format.release()
+
+
+Readers = dict[OpenStream, str]
+"""Streams that are open, each with the file's key."""
 
 
 class StreamFile(File):
-    """`stream`: every event; each open has its own cursor, and a read at the end waits.
+    """`stream`: every event of a format; each open has its own cursor, a read at the end waits."""
 
-    `readers` are those that are open, with the name under which they are.
-    """
+    __slots__ = ("_bell", "_clock_ns", "_format", "_journal", "_readers")
 
-    __slots__ = ("_bell", "_clock_ns", "_format", "_journal", "readers")
-
-    def __init__(
-        self, key: str, journal: Journal, style: Format, bell: Bell, clock_ns: Clock
+    def __init__(  # noqa: PLR0913, PLR0917 - all of a stream's surroundings
+        self,
+        key: str,
+        journal: Journal,
+        style: Format,
+        bell: Bell,
+        clock_ns: Clock,
+        readers: Readers,
     ) -> None:
         super().__init__(key)
         self._journal = journal
         self._format = style
         self._bell = bell
         self._clock_ns = clock_ns
-        self.readers: dict[Open, None] = {}
+        self._readers = readers
 
     async def measure(self) -> Attributes:
         return Attributes(await self._format.end(), self._journal.current.mtime_ns)
 
     async def open(self, pid: int) -> OpenStream:
-        reader = Reader(self._format.rendition(), self._clock_ns)
-        opened = OpenStream(self._format, reader, self._bell, pid, self.readers.pop)
-        self.readers[opened] = None
+        await self._format.hold()
+        try:
+            reader = await self.cursor()
+        except BaseException:
+            self._format.release()
+            raise
+        opened = OpenStream(self._format, reader, self._bell, pid, self._readers)
+        self._readers[opened] = self.key
         return opened
+
+    async def cursor(self) -> Reader:
+        """A reader where readers begin, the format being held."""
+        return Reader(self._format.rendition(), self._clock_ns)
 
 
 class OpenLog(Open):
@@ -233,21 +291,22 @@ class OpenLog(Open):
         self._journal = journal
         self._segment = segment
         self._format = style
-        self._column = style.column(segment)
+        self._column = style.column(segment)  # which has been held
         journal.hold(segment)
 
     def read(self, offset: int, size: int) -> Buffer:
         if self._segment.stale:
             raise Stale("evicted for longer than it is kept for those who hold it")
         self._format.reach_in(self._column, offset + size)
-        return self.following(offset, size)
+        column = self._column
+        return column.slice(offset, min(offset + size, column.length))
 
     def following(self, offset: int, size: int) -> Buffer:
-        column = self._column
-        return column.buffer[offset : min(offset + size, column.length)]
+        return self._column.ahead(offset, size)
 
     def close(self) -> None:
         self._journal.release(self._segment)
+        self._format.release()
 
 
 class LogFile(File):
@@ -260,7 +319,8 @@ class LogFile(File):
     fixed = False
 
     def __init__(self, journal: Journal, segment: Segment, style: Format) -> None:
-        super().__init__(f"segment/{journal.epoch}/{segment.identity.serial}{style.suffix}")
+        place = f"{style.name}/segment" if style.name else "segment"
+        super().__init__(f"{place}/{journal.epoch}/{segment.identity.serial}{style.suffix}")
         self._journal = journal
         self._format = style
         self.segment = segment
@@ -276,8 +336,13 @@ class LogFile(File):
 
     async def open(self, pid: int) -> OpenLog:
         del pid
-        self._check()
-        return OpenLog(self._journal, self.segment, self._format)
+        await self._format.hold()
+        try:
+            self._check()
+            return OpenLog(self._journal, self.segment, self._format)
+        except BaseException:
+            self._format.release()
+            raise
 
 
 def logs(journal: Journal, style: Format) -> Iterator[tuple[str, LogFile]]:

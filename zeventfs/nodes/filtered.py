@@ -1,0 +1,210 @@
+"""events/class/, events/source/ and events/where/: the journal's files, of some events only."""
+
+import logging
+from collections.abc import Iterator
+from importlib.resources import files
+from urllib.parse import quote, unquote
+from weakref import WeakValueDictionary
+
+from zeventfs.bell import Bell
+from zeventfs.errors import Full, Invalid, NotFound
+from zeventfs.filter import Ago, At, Expression, FromSeq, Since
+from zeventfs.journal.journal import Journal
+from zeventfs.journal.reader import Reader
+from zeventfs.nodes.base import Directory, Node, SnapshotFile
+from zeventfs.nodes.journal_files import JournalDirectory, Surroundings
+from zeventfs.nodes.streams import Format, StreamFile
+from zeventfs.nodes.views import View, ViewFormat, Views
+from zeventfs.printable import printable
+
+__all__ = [
+    "MOST_EXPRESSIONS",
+    "ClassesDirectory",
+    "SourcesDirectory",
+    "WhereDirectory",
+    "pool_view",
+]
+
+log = logging.getLogger(__name__)
+
+MOST_EXPRESSIONS = 1024  # directories of where/ that are in use at once
+_LONGEST_NAME = 255  # bytes, NAME_MAX
+_READABLE = "=,*?[]!<>:+@~._-"  # in the key of a node, which a person reads in debug/requests
+
+
+class _ViewDirectory(JournalDirectory):
+    """One view's stream and log, in the first *formats* of its formats; holds on to the view."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, key: str, around: Surroundings, view: View, formats: int = 1) -> None:
+        self._view = view
+        super().__init__(key, around, view.formats[:formats], view.bell)
+
+
+def pool_view(key: str, name: str, around: Surroundings, views: Views) -> Directory:
+    """The directory *key* with the stream and the log of pool *name*."""
+    return _ViewDirectory(key, around, views.view(Expression.equal("pool", name)))
+
+
+class ClassesDirectory(Directory):
+    """`class/`: a directory for each class that the journal's summary knows."""
+
+    __slots__ = ("_around", "_views")
+
+    def __init__(self, around: Surroundings, views: Views) -> None:
+        self._around = around
+        self._views = views
+        super().__init__("events/class", {}, around.clock_ns())
+
+    def lookup(self, name: str) -> Node:
+        event_class = unquote(name, errors="surrogateescape")
+        if event_class not in self._around.journal.summary or name != printable(event_class):
+            raise NotFound(name)
+        return self._directory(name, event_class)
+
+    def _directory(self, name: str, event_class: str) -> Node:
+        view = self._views.view(Expression.equal("class", event_class))
+        return _ViewDirectory(f"{self.key}/{name}", self._around, view)
+
+    def entries(self) -> Iterator[tuple[str, Node]]:
+        for event_class, _ in self._around.journal.summary:
+            name = printable(event_class)
+            if len(name) <= _LONGEST_NAME:
+                yield name, self._directory(name, event_class)
+
+
+class SourcesDirectory(Directory):
+    """`source/`: a directory for each source of events, of which *usual* are there from the first.
+
+    Their files are in all formats.
+    """
+
+    __slots__ = ("_around", "_usual", "_views")
+
+    def __init__(self, around: Surroundings, views: Views, usual: tuple[str, ...]) -> None:
+        self._around = around
+        self._views = views
+        self._usual = usual
+        super().__init__("events/source", {}, around.clock_ns())
+
+    def lookup(self, name: str) -> Node:
+        if name not in self._names():
+            raise NotFound(name)
+        view = self._views.view(Expression.equal("source", name))
+        return _ViewDirectory(f"{self.key}/{name}", self._around, view, len(view.formats))
+
+    def entries(self) -> Iterator[tuple[str, Node]]:
+        for name in self._names():
+            yield name, self.lookup(name)
+
+    def _names(self) -> dict[str, None]:
+        return dict.fromkeys((*self._usual, *self._around.journal.sources))
+
+
+class WhereDirectory(Directory):
+    """`where/`: a directory for each expression that is looked up, for as long as it is used."""
+
+    __slots__ = ("_around", "_known", "_views")
+
+    def __init__(self, around: Surroundings, views: Views) -> None:
+        self._around = around
+        self._views = views
+        self._known: WeakValueDictionary[str, _Where] = WeakValueDictionary()
+        made_ns = around.clock_ns()
+        grammar = (files("zeventfs.nodes") / "where.md").read_bytes()
+        readme = SnapshotFile("events/where/README", lambda: grammar, lambda: made_ns)
+        super().__init__("events/where", {"README": readme}, made_ns)
+
+    def lookup(self, name: str) -> Node:
+        if name == "README":
+            return super().lookup(name)
+        return self._known.get(name) or self._new(name)
+
+    def _new(self, name: str) -> "_Where":
+        try:
+            expression = Expression.parse(name)
+        except Invalid as reason:
+            log.warning("events/where/%s: %s", _readable(name), reason)
+            raise NotFound(str(reason)) from None
+        if len(self._known) >= MOST_EXPRESSIONS:
+            log.warning("events/where/%s: %d others are in use", _readable(name), len(self._known))
+            raise Full(f"{MOST_EXPRESSIONS} expressions are in use")
+        key = f"{self.key}/{_readable(name)}"
+        where = _Where(key, self._around, self._views.view(expression), expression.since)
+        self._known[name] = where
+        return where
+
+
+def _readable(name: str) -> str:
+    return quote(name, _READABLE, errors="surrogateescape")
+
+
+class _Where(_ViewDirectory):
+    """`where/<expression>/`; one with since= has no log."""
+
+    __slots__ = ("__weakref__", "_since")
+    fixed = False  # to be forgotten as soon as nobody uses it
+
+    def __init__(self, key: str, around: Surroundings, view: View, since: Since | None) -> None:
+        self._since = since
+        super().__init__(key, around, view)
+
+    def stream(self, key: str, around: Surroundings, style: Format, bell: Bell) -> StreamFile:
+        assert isinstance(style, ViewFormat)
+        return _WhereStream(key, around, style, bell, self._since)
+
+    def _logs(self) -> Iterator[tuple[str, Node]]:
+        return iter(()) if self._since is not None else super()._logs()
+
+
+class _WhereStream(StreamFile):
+    """`stream` of an expression, each open of which begins where its since= says."""
+
+    __slots__ = ("_since", "_view_format")
+    fixed = False  # a name that the kernel keeps would keep the directory's, too
+
+    def __init__(
+        self,
+        key: str,
+        around: Surroundings,
+        style: ViewFormat,
+        bell: Bell,
+        since: Since | None,
+    ) -> None:
+        super().__init__(key, around.journal, style, bell, around.clock_ns, around.readers)
+        self._view_format = style
+        self._since = since
+
+    async def cursor(self) -> Reader:
+        since = self._since
+        if since is None:
+            return await super().cursor()
+        await self._view_format.end()  # all that is kept must be there
+        rendition = self._view_format.rendition()
+        match since:
+            case Ago(ns):
+                mark = rendition.since_time(self._clock_ns() - ns)
+            case At(ns):
+                mark = rendition.since_time(ns)
+            case FromSeq():
+                return self._from_seq(since)
+        return Reader(rendition, self._clock_ns, mark)
+
+    def _from_seq(self, since: FromSeq) -> Reader:
+        """What was asked for and is kept no more is a gap; of another epoch, all is asked for."""
+        journal = self._journal
+        seq = since.seq if since.epoch == journal.epoch else 1
+        rendition = self._view_format.rendition()
+        oldest = journal.lines.oldest.seq
+        if seq >= oldest:
+            return Reader(rendition, self._clock_ns, rendition.since_seq(seq))
+        reader = Reader(rendition, self._clock_ns, rendition.oldest._replace(seq=oldest))
+        reader.miss(seq, _cause_before(journal, oldest))
+        return reader
+
+
+def _cause_before(journal: Journal, seq: int) -> str:
+    """Why the events before *seq*, the oldest that streams can read, are out of their reach."""
+    cleared = any(each.after_clear and each.identity.first_seq == seq for each in journal.segments)
+    return "cleared" if cleared else "evicted"

@@ -1,0 +1,1 @@
+"""What the events tell about each pool; the public names are in the modules."""

@@ -1,0 +1,115 @@
+"""All pools that events speak of, by name, each as its events tell it.
+
+Bounded in number: when there is no room, a pool that was exported or destroyed makes some, and a
+further one is not known. It knows no journal, but for the seqs of events.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from zeventfs.event import Event
+from zeventfs.pools.facts import Facts, Plans
+from zeventfs.pools.pool import ACTS, STANDING, Pool
+from zeventfs.printable import printable
+
+__all__ = ["Pools"]
+
+_MOST_POOLS = 128
+_LONGEST_NAME: Final = 255  # bytes, NAME_MAX
+_CREATE: Final = "sysevent.fs.zfs.pool_create"
+_REGUID: Final = "sysevent.fs.zfs.pool_reguid"
+_REPLACING: Final = b"vdev attach"
+
+
+class Pools:
+    """The pools. `unknown` counts the events of pools that there was no room for."""
+
+    __slots__ = ("_gone", "_plans", "_pools", "unknown")
+
+    def __init__(self) -> None:
+        self._pools: dict[str, Pool] = {}
+        self._gone: dict[str, None] = {}  # in the order in which they went
+        self._plans = Plans()
+        self.unknown = 0
+
+    def take(self, event: Event, seq: int) -> None:
+        """Learn from the journal's event *seq*; in their order."""
+        if not event.pool:
+            return
+        payload, name = event.payload, event.name
+        values = payload.values
+        plan = self._plans[payload.layout]
+        guid, state, history, _ = plan
+        pool = self._pools.get(event.pool)
+        act = ACTS.get(name)
+        if (
+            pool is None
+            or (guid is not None and values[guid] != pool.guid)
+            or (state is not None and values[state] != pool.state)
+            or (act is not None and name in STANDING)
+        ):
+            pool = self._place(pool, event, plan.facts(values))
+            if pool is None:
+                self.unknown += 1
+                return
+        pool.last_seq = seq
+        pool.last_ns = event.time_ns
+        pool.events += 1
+        if act is None:
+            if history is not None:
+                if not pool.suspended and values[history] != _REPLACING:
+                    return
+                act = Pool.note_history
+            elif name.startswith("ereport."):
+                act = Pool.note_ereport
+            else:
+                return
+        act(pool, event, plan.facts(values))
+
+    def _place(self, pool: Pool | None, event: Event, facts: Facts) -> Pool | None:
+        """The pool whose event it is, now standing as the event says; None if it has no room."""
+        name = event.pool or ""
+        if pool is None or _is_another(pool, event.name, facts):
+            if pool is None and not self._has_room(name):
+                return None
+            pool = self._pools[name] = Pool(name, event.time_ns)
+        pool.stand(event.name, facts)
+        if not pool.gone:
+            self._gone.pop(name, None)
+        else:
+            self._gone.setdefault(name)
+        return pool
+
+    def _has_room(self, name: str) -> bool:
+        """Tell whether a pool of that *name* can be known, and have it so."""
+        if len(name) > _LONGEST_NAME or len(printable(name)) > _LONGEST_NAME:
+            return False
+        if len(self._pools) >= _MOST_POOLS:
+            if not self._gone:
+                return False
+            self._forget(next(iter(self._gone)))
+        return True
+
+    def _forget(self, name: str) -> None:
+        del self._gone[name]
+        del self._pools[name]
+
+    def current(self, oldest_seq: int) -> Mapping[str, Pool]:
+        """The pools by name, without those that are gone and of which no event is kept any more.
+
+        *oldest_seq* is the seq of the oldest event kept. No name is longer than 255 bytes when
+        it is printable.
+        """
+        for name in [name for name in self._gone if self._pools[name].last_seq < oldest_seq]:
+            self._forget(name)
+        return self._pools
+
+
+def _is_another(pool: Pool, name: str, facts: Facts) -> bool:
+    """Whether an event of class *name* is of another pool than *pool*, whose name it has."""
+    if name == _CREATE and pool.gone:
+        return True
+    if pool.guid is None or facts.pool_guid in (None, pool.guid):
+        return False
+    # zpool-reguid(8) is recorded first, then told
+    return name != _REGUID and facts.history_internal_name != b"guid change"
