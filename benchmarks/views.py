@@ -1,4 +1,4 @@
-"""Views: how soon a new one gives its first byte, what open ones cost, how late their readers are.
+"""Views: how soon a new one gives its first byte, and how late the readers of open ones are.
 
 A view is opened by its path, as everybody opens it; nothing here knows how it is made.
 """
@@ -21,7 +21,7 @@ from benchmarks.corpus import write_backlog
 from benchmarks.report import Result
 from benchmarks.servers import Server, ServerFailed, activity, settle
 
-__all__ = ["open_views", "views", "where"]
+__all__ = ["views", "where"]
 
 WHERE = STREAM.parent / "where"
 RATE = Path("simulator/rate")
@@ -266,26 +266,3 @@ def _compare(
         must = sum(count for kind, count in kinds.items() if view.shows(*kind))
         if reader.lines != must:
             raise ServerFailed(f"{view.expression}: {reader.lines} events of {must}")
-
-
-def open_views(bench: Bench) -> Iterator[Result]:
-    """What views that show nothing of it add to an event: 1 and 64 open, 64 looked up only."""
-    seconds = 3 if bench.quick else 8
-    found: dict[str, list[float]] = {"none": [], "1 open": [], "64 open": [], "64 looked up": []}
-    with bench.ours() as (ours, why):
-        if ours is not None:
-            paths = [
-                ours.mountpoint / WHERE / f"class=no.such.class.{n}" / "stream" for n in range(64)
-            ]
-            for _ in range(bench.times(4)):
-                found["none"].append(_told(ours, seconds).cost)
-                for number, name in ((1, "1 open"), (64, "64 open")):
-                    with readers.Following(bench.place.readers, paths[:number]):
-                        found[name].append(_told(ours, seconds).cost)
-                held = [os.open(path, os.O_PATH) for path in paths]  # the kernel keeps its inode
-                found["64 looked up"].append(_told(ours, seconds).cost)
-                for descriptor in held:
-                    os.close(descriptor)
-    none = {"no views": found.pop("none")}
-    for name, costs in found.items():
-        yield Result(f"CPU of an event, views: {name}", "us", costs, none, why=why)
