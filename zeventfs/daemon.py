@@ -30,10 +30,13 @@ from zeventfs.journal.store import Store
 from zeventfs.nodes.base import Directory
 from zeventfs.nodes.debug import debug_directory
 from zeventfs.nodes.events import EventsDirectory
+from zeventfs.nodes.filtered import pool_view
+from zeventfs.nodes.pools import pools_directory
 from zeventfs.nodes.simulator import Setting, simulator_directory
 from zeventfs.nodes.sources import sources_directory
 from zeventfs.nodes.tree import tree
 from zeventfs.nvlist import Type, decode
+from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
 from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
@@ -125,7 +128,8 @@ class _Daemon:
         renderer = Renderer(epoch, _VERSION)
         self._renderer = renderer
         limits = Limits(config.retain, config.segment)
-        self._journal = Journal(epoch, renderer, limits, time.time_ns, store)
+        self._pools = Pools()
+        self._journal = Journal(epoch, renderer, limits, time.time_ns, store, self._pools.take)
         self._journal.subscribe(self._arrival.ring)
         if store.recovered:
             log.info("epoch %s goes on at seq %d", epoch, self._journal.current.lines.next_seq)
@@ -176,6 +180,12 @@ class _Daemon:
         self._journal.subscribe(events.views.arrived)
         self._views = events.views
         others: dict[str, Directory] = {
+            "pools": pools_directory(
+                self._pools,
+                lambda name: pool_view(name, events.around, events.views),
+                lambda: self._journal.segments[0].lines.first_seq,
+                time.time_ns,
+            ),
             "sources": sources_directory(
                 {each.name: each.status for each in self._sources}, time.time_ns
             ),
@@ -245,7 +255,7 @@ class _Daemon:
         self._replays[device].end(reason)
         self._journal.append(
             Event.make(
-                "zfs",
+                "zeventfs",
                 "zeventfs.source.end",
                 time.time_ns(),
                 [("replay", Type.STRING, str(device.path)), ("reason", Type.STRING, reason)],

@@ -248,7 +248,7 @@ def test_the_loss_of_the_device_is_the_sources_last_event(
     source.drain()
     [_, lost] = posted
     assert (lost.source, lost.name, lost.time_ns, lost.eid) == (
-        "zfs",
+        "zeventfs",
         "zeventfs.source.lost",
         NOW + 5,
         None,

@@ -98,23 +98,26 @@ class Journal:
     """The events kept, within *limits*, in segments from *store* (in memory without one).
 
     Begins with the segments that the store has recovered, which must be of *epoch*. `summary`
-    counts every event from seq `counted_from` on, be it kept or not, `sources` are those of all
-    these events. `generation` changes when the segments do, or what of them has been cleared.
+    counts every event from seq `counted_from` on, be it kept or not. `generation` changes when the
+    segments do, or what of them has been cleared. *witness* is told of each event, those recovered
+    included, with its seq.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a thing of its own
         self,
         epoch: str,
         encoder: Encoder,
         limits: Limits,
         clock_ns: Callable[[], int],
         store: Store | None = None,
+        witness: Callable[[Event, int], None] = lambda _event, _seq: None,
     ) -> None:
         self.epoch = epoch
         self.losses = Losses()
         self.limits = limits
         self._clock_ns = clock_ns
         self._encoder = encoder
+        self._witness = witness
         self._store = store or Store(None)
         self._arrivals: list[Callable[[], None]] = []
         self._held: list[Segment] = []  # evicted, but open somewhere
@@ -126,7 +129,6 @@ class Journal:
         self.generation = 0
         self._recover_renditions()
         self.summary = Summary()
-        self.sources: dict[str, None] = {}
         self.counted_from = self.segments[0].lines.first_seq
         self._recover_summary()
         self.kept = sum(each.used for each in self.segments)
@@ -157,13 +159,13 @@ class Journal:
                     self.summary.count_unknown(segment.mtime_ns)
                     segment.kinds.append((source, "", None), segment.mtime_ns)
                 else:
-                    self._count(segment, event)
+                    self._count(segment, event, seq)
 
-    def _count(self, segment: Segment, event: Event) -> None:
+    def _count(self, segment: Segment, event: Event, seq: int) -> None:
         """Take note of what *event*, which is the next of *segment*, is."""
         segment.kinds.append((event.source, event.name, event.pool), event.time_ns)
         self.summary.count(event.name, event.time_ns)
-        self.sources[event.source] = None
+        self._witness(event, seq)
 
     def _encode_gap(
         self, dropped: int, first_seq: int, last_seq: int, cause: str, time_ns: int
@@ -187,7 +189,7 @@ class Journal:
         packed = event.packed
         segment = self._with_room(line, packed)
         segment.append(line, packed, self._clock_ns())
-        self._count(segment, event)
+        self._count(segment, event, seq)
         if event.name == GAP:
             self.losses.count("source", event.payload.get("dropped", 0))
         self.kept += len(line) + len(packed) + 4

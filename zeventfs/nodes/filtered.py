@@ -42,9 +42,10 @@ class _ViewDirectory(JournalDirectory):
         super().__init__(key, around, view.formats[:formats], view.bell)
 
 
-def pool_view(key: str, name: str, around: Surroundings, views: Views) -> Directory:
-    """The directory *key* with the stream and the log of pool *name*."""
-    return _ViewDirectory(key, around, views.view(Expression.equal("pool", name)))
+def pool_view(name: str, around: Surroundings, views: Views) -> Directory:
+    """The directory with the stream and the log of pool *name*."""
+    view = views.view(Expression.equal("pool", name))
+    return _Where(f"pools/{printable(name)}", around, view, None)
 
 
 class ClassesDirectory(Directory):
@@ -75,7 +76,7 @@ class ClassesDirectory(Directory):
 
 
 class SourcesDirectory(Directory):
-    """`source/`: a directory for each source of events, of which *usual* are there from the first.
+    """`source/`: a directory for each source of events kept; *usual* ones are there always.
 
     Their files are in all formats.
     """
@@ -99,7 +100,8 @@ class SourcesDirectory(Directory):
             yield name, self.lookup(name)
 
     def _names(self) -> dict[str, None]:
-        return dict.fromkeys((*self._usual, *self._around.journal.sources))
+        kinds = (kind for each in self._around.journal.segments for kind in each.kinds.table)
+        return dict.fromkeys((*self._usual, *(kind.source for kind in kinds if kind.source)))
 
 
 class WhereDirectory(Directory):
@@ -141,7 +143,7 @@ def _readable(name: str) -> str:
 
 
 class _Where(_ViewDirectory):
-    """`where/<expression>/`; one with since= has no log."""
+    """A view that is there only for a while, as `where/<expression>/`; since= has no log."""
 
     __slots__ = ("__weakref__", "_since")
     fixed = False  # to be forgotten as soon as nobody uses it

@@ -27,6 +27,7 @@ Name = Annotated[str, Meta(pattern=r"^[-_.: /A-Za-z0-9]*$", max_length=200)]
 _SCRUBBING = {"zio_flags": 0x1808B0, "zio_pipeline": 0x1F00000, "zio_priority": 4}
 _DATA = {"zio_flags": 0x180880, "zio_pipeline": 0x1F00000}
 _SPECULATIVE = 0x100  # ZIO_FLAG_SPECULATIVE up to 2.2
+_IO_RETRY = 0x8000  # without it an error of a vdev isn't counted: vdev_stat_update
 _DONE, _VERIFY = 0x1000000, 0x800000  # zio_stage: DONE, CHECKSUM_VERIFY
 
 
@@ -242,7 +243,7 @@ def _io(stage: Stage, *, speculative: bool = False) -> Happened:
         "io",
         stage.disk,
         random.randint(MS, 900 * MS),
-        **_DATA | {"zio_flags": _DATA["zio_flags"] | (_SPECULATIVE if speculative else 0)},
+        **_DATA | {"zio_flags": _DATA["zio_flags"] | (_SPECULATIVE if speculative else _IO_RETRY)},
         zio_stage=_DONE,
         zio_priority=random.choice((0, 2)),
         zio_size=0x20000,

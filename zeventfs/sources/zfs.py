@@ -147,7 +147,7 @@ class ZfsSource:
         log.warning("%s: %s", self.name, error.strerror)
         lost = [("source", Type.STRING, self.name), ("reason", Type.STRING, error.strerror)]
         try:
-            self._post(Event.make("zfs", LOST, self._clock_ns(), lost))
+            self._post(Event.make("zeventfs", LOST, self._clock_ns(), lost))
         except Exception:  # as in drain
             log.exception("%s: its loss was not posted", self.name)
 
