@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measures import MEASURES, Bench
+from benchmarks.bench import Bench
+from benchmarks.measures import MEASURES
 from benchmarks.profile import Profiler
 from benchmarks.report import Result, as_table, write_json
 from benchmarks.servers import Place, ServerFailed, end_on_sigterm

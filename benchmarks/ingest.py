@@ -1,28 +1,37 @@
-"""Packed nvlists to rendered JSON lines in the journal, in this process, beside msgspec's decode.
+"""Packed nvlists to rendered JSON lines in the journal, in this process: without views and with.
 
-Run as a process of its own, so that what was measured before doesn't weigh on it; prints JSON.
+Beside it msgspec decodes the same lines. Run as a process of its own, so that what was measured
+before doesn't weigh on it; prints JSON, for each round events a second by what they were taken
+with, and lines a second that msgspec decodes.
 """
 
 import argparse
 import gc
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import msgspec
+import trio
 
 from benchmarks.corpus import varied
 from zeventfs.event import Event
+from zeventfs.filter import Expression
 from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.store import Store
+from zeventfs.nodes.streams import JsonFormat
+from zeventfs.nodes.views import Views
 from zeventfs.render import Renderer
 
 __all__ = ["decode", "ingest"]
 
 LIMITS = Limits(retain=1 << 30, segment=16 << 20)  # nothing is evicted, and a few rotations
 EPOCH = "0123456789abcdef"
+DECODED = "msgspec decodes the lines"
+
+Prepare = Callable[[Journal], object]  # gives what must live as long as the journal takes events
 
 
 def ingest(events: Sequence[bytes], journal: Journal) -> float:
@@ -31,6 +40,46 @@ def ingest(events: Sequence[bytes], journal: Journal) -> float:
     for packed in events:
         journal.append(Event.from_packed("zfs", packed))
     return len(events) / (time.perf_counter() - begin)
+
+
+def _open_views(expressions: Sequence[str]) -> Prepare:
+    """Views that are looked up and open, as a reader's open of their streams makes them."""
+
+    def prepare(journal: Journal) -> object:
+        views = Views(journal, (JsonFormat(journal),))
+        journal.subscribe(views.arrived)
+        found = [views.view(Expression.parse(each)) for each in expressions]
+        for view in found:
+            trio.run(view.formats[0].hold)
+        return found
+
+    return prepare
+
+
+def _looked_up_views(expressions: Sequence[str]) -> Prepare:
+    """Views that the kernel knows and nobody has open."""
+
+    def prepare(journal: Journal) -> object:
+        views = Views(journal, (JsonFormat(journal),))
+        journal.subscribe(views.arrived)
+        return [views.view(Expression.parse(each)) for each in expressions]
+
+    return prepare
+
+
+def _number(count: int, expression: str) -> list[str]:
+    return [expression.format(number) for number in range(count)]
+
+
+_BY_KIND, _BY_KEY = "class=no.such.class.{}", "vdev_path=no such path {}"
+WITH: dict[str, Prepare] = {
+    "no views": lambda _: None,
+    "64 views looked up": _looked_up_views(_number(64, _BY_KIND)),
+    "1 view of a class open": _open_views(_number(1, _BY_KIND)),
+    "64 views of classes open": _open_views(_number(64, _BY_KIND)),
+    "1 view of a key open": _open_views(_number(1, _BY_KEY)),
+    "64 views of keys open": _open_views(_number(64, _BY_KEY)),
+}
 
 
 def decode(lines: Sequence[bytes]) -> float:
@@ -51,25 +100,26 @@ def main() -> None:
     rounds = []
     for number in range(arguments.rounds):
         events = list(varied(count, 1 + number * count))
-        gc.collect()
-        with TemporaryDirectory(prefix="zeventfs-ingest-") as directory:
-            journal = Journal(
-                EPOCH,
-                Renderer(EPOCH, "2.1.11"),
-                LIMITS,
-                time.time_ns,
-                Store(Path(directory)),
-            )
-            ours = ingest(events, journal)
-            lines = [
-                line
-                for segment in journal.segments
-                for line in bytes(segment.lines.buffer[: segment.lines.length]).splitlines()
-            ]
-            assert len(lines) == count
+        rates = {}
+        lines: list[bytes] = []
+        for name, prepare in WITH.items():
+            gc.collect()
+            with TemporaryDirectory(prefix="zeventfs-ingest-") as directory:
+                renderer = Renderer(EPOCH, "2.1.11")
+                journal = Journal(EPOCH, renderer, LIMITS, time.time_ns, Store(Path(directory)))
+                kept = prepare(journal)
+                rates[name] = ingest(events, journal)
+                del kept
+                lines = [
+                    line
+                    for segment in journal.segments
+                    for line in bytes(segment.lines.buffer[: segment.lines.length]).splitlines()
+                ]
+                assert len(lines) == count
         del events
         gc.collect()
-        rounds.append((ours, decode(lines)))
+        rates[DECODED] = decode(lines)
+        rounds.append(rates)
     print(json.dumps(rounds))
 
 

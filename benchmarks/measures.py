@@ -10,64 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 from benchmarks import readers
+from benchmarks.bench import PYFUSE3, STREAM, Bench, Target, blocked, targets, wait_for_backlog
 from benchmarks.corpus import write_backlog
-from benchmarks.profile import Profiler
+from benchmarks.crowd import crowd
 from benchmarks.report import Must, Result, percentile
-from benchmarks.servers import Place, Server, ServerFailed, activity, settle
+from benchmarks.servers import ServerFailed, activity, settle
+from benchmarks.views import views, where
 
-__all__ = ["MEASURES", "Bench"]
+__all__ = ["MEASURES"]
 
-PYFUSE3 = "pyfuse3"
-STREAM = Path("events/stream")
-INJECT = Path("simulator/inject")
 READ = 128 << 10
-# What is injected to wake readers: an event of common shape, without time or EID: it is new.
-EVENT = b'{"class":"sysevent.fs.zfs.config_sync","pool":"tank","payload":{}}\n'
-
-
-class Bench(NamedTuple):
-    """One run: where, how thoroughly, and whether zeventfs itself is measured."""
-
-    place: Place
-    quick: bool
-    floors_only: bool
-    profiler: Profiler
-
-    @contextmanager
-    def ours(self, source: str = "sim", **options: str) -> Iterator[tuple[Server | None, str]]:
-        """The daemon under test; None, and why, when there is none."""
-        if self.floors_only:
-            yield None, "only floors were asked for"
-            return
-        with ExitStack() as stack:
-            try:
-                server = stack.enter_context(self.place.zeventfs(source, **options))
-            except ServerFailed as error:
-                yield None, str(error)
-                return
-            yield server, ""
-
-    def times(self, full: int) -> int:
-        """How many rounds: *full* of them, or a quick run's few."""
-        return max(full // 4, 2) if self.quick else full
-
-
-class Target(NamedTuple):
-    """A server with readers on one of its files and another file that wakes them."""
-
-    server: Server
-    file: Path
-    post: Path
-    message: bytes
-    posted_ns: Callable[[bytes], int]
-    settled: bool
 
 
 def drain(bench: Bench) -> Iterator[Result]:
@@ -86,7 +43,7 @@ def drain(bench: Bench) -> Iterator[Result]:
         total, also = events * 1000, {}
         files = {floor.name: floor.mountpoint / "constant" for floor in floors}
         if ours is not None:
-            _wait_for_backlog(ours, events)
+            wait_for_backlog(ours, events)
             total, lines = readers.count(program, ours.mountpoint / STREAM, READ)
             if lines < events:
                 raise ServerFailed(f"{lines} lines to be read of {events} events")
@@ -122,9 +79,9 @@ def wake(bench: Bench) -> Iterator[Result]:
         waiting = {
             target.server.name: (
                 target,
-                stack.enter_context(_blocked(bench, target, 1, posts * rounds)),
+                stack.enter_context(blocked(bench, target, 1, posts * rounds)),
             )
-            for target in _targets(ours, floor)
+            for target in targets(ours, floor)
         }
         pipe = stack.enter_context(readers.Waiting(bench.place.readers, None, 1, posts * rounds))
         woken: dict[str, list[list[float]]] = {name: [] for name in (*waiting, "pipe")}
@@ -164,8 +121,8 @@ def _profile_wake(bench: Bench) -> None:
     with bench.ours() as (ours, _):
         if ours is None or not bench.profiler.wanted:
             return
-        (target,) = _targets(ours, None)
-        with _blocked(bench, target, 1, posts) as reader:
+        (target,) = targets(ours, None)
+        with blocked(bench, target, 1, posts) as reader:
             bench.profiler.profile("wake", ours.pids(), lambda: _wake(target, reader, posts))
 
 
@@ -176,8 +133,8 @@ def fan_out(bench: Bench) -> Iterator[Result]:
         ours, why = stack.enter_context(bench.ours())
         floor = stack.enter_context(bench.place.pyfuse3(tasks=number + 100))
         waiting = [
-            (target, stack.enter_context(_blocked(bench, target, number, rounds)))
-            for target in _targets(ours, floor)
+            (target, stack.enter_context(blocked(bench, target, number, rounds)))
+            for target in targets(ours, floor)
         ]
         until: dict[str, list[float]] = {}
         first: dict[str, list[float]] = {}
@@ -205,9 +162,8 @@ def fan_out(bench: Bench) -> Iterator[Result]:
 
 
 def ingest(bench: Bench) -> Iterator[Result]:
-    """Packed nvlist to rendered JSON line in the journal, over the recorded mix."""
-    ours: list[float] = []
-    decoded: list[float] = []
+    """Packed nvlist to rendered line in the journal, over the recorded mix; also with views."""
+    rounds: list[dict[str, float]] = []
     why = "only floors were asked for"
     if not bench.floors_only:
         done = subprocess.run(
@@ -218,12 +174,14 @@ def ingest(bench: Bench) -> Iterator[Result]:
             cwd=Path(__file__).parent.parent,
         )
         why = "" if done.returncode == 0 else done.stderr.strip().rpartition("\n")[2]
-        for one, other in json.loads(done.stdout or "[]"):
-            ours.append(one)
-            decoded.append(other)
-    floors = {"msgspec decodes the lines": decoded} if decoded else {}
+        rounds = json.loads(done.stdout or "[]")
+    rates = {name: [each[name] for each in rounds] for name in (rounds[0] if rounds else [])}
+    ours = rates.pop("no views", [])
+    floors = {name: rates.pop(name) for name in list(rates) if name.startswith("msgspec")}
     must = Must(40_000, at_least=True)
     yield Result("packed nvlist to line in the journal", "events/s", ours, floors, must, why=why)
+    for name, each in rates.items():
+        yield Result(f"the same, {name}", "events/s", each, {"no views": ours})
 
 
 def memory(bench: Bench) -> Iterator[Result]:
@@ -234,11 +192,11 @@ def memory(bench: Bench) -> Iterator[Result]:
     with ExitStack() as stack:
         ours, why = stack.enter_context(bench.ours())
         floor = stack.enter_context(bench.place.pyfuse3(tasks=number + 100))
-        for target in _targets(ours, floor):
+        for target in targets(ours, floor):
             name = target.server.name
             settle(target.server.pids())
             before = target.server.memory()
-            with _blocked(bench, target, number, 1) as reader:
+            with blocked(bench, target, number, 1) as reader:
                 settle([*target.server.pids(), reader.pid])
                 after = target.server.memory()
                 with target.post.open("wb", buffering=0) as file:
@@ -291,29 +249,11 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "fan-out": fan_out,
     "ingest": ingest,
     "memory": memory,
+    "crowd": crowd,
+    "where": where,
+    "views": views,
     "idle": idle,
 }
-
-
-def _targets(ours: Server | None, floor: Server | None) -> Iterator[Target]:
-    if ours is not None:
-        at = ours.mountpoint
-        yield Target(ours, at / STREAM, at / INJECT, EVENT, _event_time, settled=True)
-    if floor is not None:
-        at = floor.mountpoint
-        yield Target(floor, at / "wait", at / "set", b"set\n", int, settled=False)
-
-
-def _event_time(line: bytes) -> int:
-    """The time of the first event of an answer, ns since 1970."""
-    text = json.loads(line.partition(b"\n")[0])["time"].removesuffix("Z")
-    whole, _, fraction = text.partition(".")
-    second = datetime.fromisoformat(whole).replace(tzinfo=UTC)
-    return int(second.timestamp()) * 10**9 + int(fraction.ljust(9, "0"))
-
-
-def _blocked(bench: Bench, target: Target, number: int, rounds: int) -> readers.Waiting:
-    return readers.Waiting(bench.place.readers, target.file, number, rounds, settled=target.settled)
 
 
 def _wake(target: Target, reader: readers.Waiting, posts: int) -> list[tuple[float, float]]:
@@ -338,17 +278,3 @@ def _wake_pipe(reader: readers.Waiting) -> float:
     written = time.time_ns()
     os.write(reader.pipe, b"set\n")
     return (reader.woken().last_ns - written) / 1000
-
-
-def _wait_for_backlog(server: Server, events: int) -> None:
-    """Return when the whole replay is in the journal: the stream has stopped growing."""
-    stream = server.mountpoint / STREAM
-    until = time.monotonic() + 30 + events / 5000
-    size = -1
-    while (grown := stream.stat().st_size) != size or grown < events * 100:
-        if time.monotonic() > until:
-            raise ServerFailed(
-                f"{grown} bytes of {events} events after a long time: {server.said()}"
-            )
-        size = grown
-        time.sleep(0.5)

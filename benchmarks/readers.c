@@ -7,6 +7,11 @@
  *       then for each round, when the last thread has its answer, "FIRST LAST FAILED LENGTH\n" (the
  *       first and the last thread's CLOCK_REALTIME in ns right after its read returned) and
  *       LENGTH bytes: what the first thread read.
+ *   readers follow SIZE PATH...
+ *       a thread for each PATH, which reads on and on. "ready\n", then, once standard input is at its
+ *       end, for each PATH "LINES FIRST LAST\n" (the first and the last line's seq), and for all lines
+ *       together "P50 P99 MOST\n": ns (CLOCK_REALTIME) from a line's own "time" to the moment after
+ *       the read(2) that gave it returned.
  *
  * What is there to read when a waking reader opens is read first, where O_NONBLOCK means anything
  * (SETTLE in the environment), so that the first round is a blocked read as all others.
@@ -168,10 +173,120 @@ static int wake(const char *path)
     return 0;
 }
 
+struct follower {
+    int fd;
+    uint64_t lines, first, last, room;
+    uint64_t *lags; /* ns */
+};
+
+/* What follows *key* in *line*. */
+static const char *after(const char *line, size_t length, const char *key)
+{
+    const char *at = memmem(line, length, key, strlen(key));
+    if (!at) {
+        fprintf(stderr, "no %s in: %.*s\n", key, (int)length, line);
+        exit(1);
+    }
+    return at + strlen(key);
+}
+
+/* ns since 1970 of "YYYY-MM-DDTHH:MM:SS.nnnnnnnnnZ" */
+static uint64_t time_of(const char *text)
+{
+    struct tm t = {0};
+    int digits = 0;
+    uint64_t ns = 0;
+    text = strptime(text, "%Y-%m-%dT%H:%M:%S", &t);
+    if (text && *text == '.')
+        for (text++; *text >= '0' && *text <= '9' && digits < 9; digits++)
+            ns = ns * 10 + (uint64_t)(*text++ - '0');
+    for (; digits < 9; digits++)
+        ns *= 10;
+    return (uint64_t)timegm(&t) * 1000000000u + ns;
+}
+
+static void take(struct follower *self, const char *line, size_t length, uint64_t read_at)
+{
+    uint64_t posted = time_of(after(line, length, "\"time\":\""));
+    if (self->lines == self->room) {
+        self->room = self->room ? self->room * 2 : 1024;
+        if (!(self->lags = realloc(self->lags, self->room * sizeof *self->lags)))
+            die("realloc");
+    }
+    self->lags[self->lines] = read_at > posted ? read_at - posted : 0;
+    self->last = strtoull(after(line, length, "\"seq\":"), NULL, 10);
+    if (!self->lines++)
+        self->first = self->last;
+}
+
+static void *follow_one(void *argument)
+{
+    struct follower *self = argument;
+    char *memory = buffer();
+    ssize_t n;
+    atomic_fetch_add(&started, 1);
+    while ((n = read(self->fd, memory, size)) > 0) { /* whole lines: the buffer is larger than one */
+        uint64_t read_at = now(CLOCK_REALTIME);
+        for (char *line = memory, *end; (end = memchr(line, '\n', (size_t)(memory + n - line)));
+             line = end + 1)
+            take(self, line, (size_t)(end - line), read_at);
+    }
+    die("read");
+    return NULL;
+}
+
+static int ascending(const void *one, const void *other)
+{
+    uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+    return (a > b) - (a < b);
+}
+
+static int follow(char **paths, int number)
+{
+    struct follower *followers = calloc((size_t)number, sizeof *followers);
+    uint64_t total = 0, *lags;
+    char *memory = buffer(), byte;
+    if (!followers)
+        die("calloc");
+    for (int i = 0; i < number; i++)
+        followers[i].fd = open_settled(paths[i], memory);
+    for (int i = 0; i < number; i++) {
+        pthread_t thread;
+        if ((errno = pthread_create(&thread, NULL, follow_one, &followers[i])))
+            die("pthread_create");
+    }
+    while (atomic_load(&started) < number)
+        usleep(1000);
+    printf("ready\n");
+    fflush(stdout);
+    while (read(0, &byte, 1) > 0)
+        ;
+    for (int i = 0; i < number; i++) {
+        printf("%llu %llu %llu\n", (unsigned long long)followers[i].lines,
+               (unsigned long long)followers[i].first, (unsigned long long)followers[i].last);
+        total += followers[i].lines;
+    }
+    lags = calloc(total + 1, sizeof *lags);
+    if (!lags)
+        die("calloc");
+    for (int i = 0, at = 0; i < number; at += (int)followers[i++].lines)
+        memcpy(lags + at, followers[i].lags, followers[i].lines * sizeof *lags);
+    qsort(lags, total, sizeof *lags, ascending);
+    printf("%llu %llu %llu\n", (unsigned long long)lags[total / 2],
+           (unsigned long long)lags[total * 99 / 100],
+           (unsigned long long)lags[total ? total - 1 : 0]);
+    fflush(stdout);
+    _exit(0); /* whoever is still blocked is interrupted */
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 4)
         return 2;
+    if (!strcmp(argv[1], "follow")) {
+        size = strtoul(argv[2], NULL, 10);
+        return follow(argv + 3, argc - 3);
+    }
     size = strtoul(argv[3], NULL, 10);
     if (!strcmp(argv[1], "count"))
         return count_all(argv[2]);

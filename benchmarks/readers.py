@@ -5,15 +5,17 @@ import os
 import select
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
 from benchmarks.servers import ServerFailed
 
-__all__ = ["Waiting", "Woken", "count", "drain"]
+__all__ = ["Followed", "Following", "Lag", "Waiting", "Woken", "count", "drain"]
 
 SECONDS = 60  # for one answer
 EVENT_BYTES = 16384  # a waking reader's buffer
+READ = 128 << 10  # a follower's
 
 
 class Woken(NamedTuple):
@@ -47,6 +49,63 @@ def _numbers(program: Path, *arguments: str | Path) -> list[int]:
     if done.returncode:
         raise ServerFailed(f"{arguments[0]} {arguments[1]}: {done.stderr.strip()}")
     return [int(number) for number in done.stdout.split()]
+
+
+class Followed(NamedTuple):
+    """What a follower of one file has had: how many lines, the seqs of the first and the last."""
+
+    lines: int
+    first_seq: int
+    last_seq: int
+
+
+class Lag(NamedTuple):
+    """From when a line was posted, as it says, until its reader had it, in ms; 0 without lines."""
+
+    middle: float
+    p99: float
+    most: float
+
+
+class Following:
+    """A thread for each of *files*, which reads whatever comes; what is there already, at once."""
+
+    def __init__(self, program: Path, files: Sequence[Path]) -> None:
+        self._number = len(files)
+        self._process = subprocess.Popen(
+            [program, "follow", str(READ), *files],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"SETTLE": "1"},
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            self._end()
+            raise ServerFailed("the followers don't begin")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def end(self) -> tuple[list[Followed], Lag]:
+        """End them; what each has had, and the lag of all lines."""
+        said, _ = self._process.communicate(timeout=SECONDS)
+        lines = [list(map(int, line.split())) for line in said.splitlines()]
+        if self._process.returncode or len(lines) != self._number + 1:
+            raise ServerFailed(f"the followers ended: {self._process.returncode}")
+        return [Followed(*line) for line in lines[:-1]], Lag(*[ns / 1e6 for ns in lines[-1]])
+
+    def _end(self) -> None:
+        self._process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=5)
 
 
 class Waiting:

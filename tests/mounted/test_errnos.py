@@ -47,7 +47,7 @@ chown to nobody else       ok        ok        ok        ok
 touch                      EPERM     EPERM     EPERM     EPERM
 utime                      EPERM     EPERM     EPERM     EPERM
 getxattr                   ENOTSUP   ENOTSUP   ENOTSUP   ENOTSUP
-getxattr of an ACL         ENOTSUP   ENOTSUP   ENOTSUP   ENOTSUP
+getxattr of an ACL         ENODATA   ENODATA   ENODATA   ENODATA
 listxattr                  ENOTSUP   ENOTSUP   ENOTSUP   ENOTSUP
 setxattr                   ENOTSUP   ENOTSUP   ENOTSUP   ENOTSUP
 removexattr                ENOTSUP   ENOTSUP   ENOTSUP   ENOTSUP

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from zeventfs.fuse.trace import KEPT, Trace
+from zeventfs.fuse.trace import KEPT, SHOWN_WAITING, Trace
 
 
 class Clock:
@@ -108,6 +108,19 @@ def test_many_that_wait_are_all_kept_and_let_go(trace: Trace) -> None:
     for request in waiting:
         trace.end(request, 0)
     assert sizes(trace) == list(range(2 * KEPT, 3 * KEPT))
+
+
+def test_of_many_that_wait_the_eldest_are_shown_and_the_others_counted(trace: Trace) -> None:
+    for count in range(SHOWN_WAITING + KEPT):
+        trace.begin("read", 1, 1, None, 0, count)
+    assert len(lines(trace)) == SHOWN_WAITING + KEPT
+    trace.begin("read", 1, 1, None, 0, SHOWN_WAITING + KEPT)
+    shown = lines(trace)
+    assert " size=0 " in shown[0]
+    assert f" size={SHOWN_WAITING - 1} " in shown[SHOWN_WAITING - 1]
+    assert shown[SHOWN_WAITING] == "          ... 1 more waiting"
+    assert f" size={SHOWN_WAITING + 1} " in shown[SHOWN_WAITING + 1]
+    assert len(shown) == SHOWN_WAITING + 1 + KEPT
 
 
 def test_a_request_is_made_only_where_one_waits(trace: Trace) -> None:

@@ -15,6 +15,10 @@ from zeventfs.nodes.base import Directory, File, Node
 __all__ = ["Inodes", "Ownership"]
 
 _KEEP_NAMES_S = 60  # how long the kernel may keep a name that always means the same node
+# To check who may pass, the kernel wants the mode of each directory on each path, and asks for all
+# attributes when it has none that last: three requests for one stat(2). Of a directory nothing
+# moves but the time, which so may be late by this much.
+_KEEP_DIRECTORIES_S = 0.02
 _BLOCK = 512  # the unit of st_blocks, stat(2)
 
 
@@ -92,6 +96,7 @@ class Inodes:
         entry.st_blocks = -(-measured.size // _BLOCK)
         entry.st_blksize = 4096
         entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = measured.mtime_ns
-        entry.attr_timeout = 0  # sizes move without the kernel's doing
+        # sizes move without the kernel's doing
+        entry.attr_timeout = _KEEP_DIRECTORIES_S if isinstance(node, Directory) else 0
         entry.entry_timeout = _KEEP_NAMES_S if node.fixed else 0
         return entry

@@ -300,7 +300,8 @@ class Operations(pyfuse3.Operations):
     rmdir: Any = refusal("rmdir", errno.EPERM, of_name)
     symlink: Any = refusal("symlink", errno.EPERM, of_name)
     unlink: Any = refusal("unlink", errno.EPERM, of_name)
-    getxattr: Any = refusal("getxattr", errno.EOPNOTSUPP, of_inode)
-    listxattr: Any = refusal("listxattr", errno.EOPNOTSUPP, of_inode)
-    removexattr: Any = refusal("removexattr", errno.EOPNOTSUPP, of_inode)
-    setxattr: Any = refusal("setxattr", errno.EOPNOTSUPP, of_inode)
+    # The kernel makes EOPNOTSUPP of it, and asks no more (fs/fuse/xattr.c).
+    getxattr: Any = refusal("getxattr", errno.ENOSYS, of_inode)
+    listxattr: Any = refusal("listxattr", errno.ENOSYS, of_inode)
+    removexattr: Any = refusal("removexattr", errno.ENOSYS, of_inode)
+    setxattr: Any = refusal("setxattr", errno.ENOSYS, of_inode)

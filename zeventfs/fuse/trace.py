@@ -8,10 +8,12 @@ Nothing but numbers, the operation and the name that was asked for is kept of a 
 import errno
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 
-__all__ = ["KEPT", "Request", "Trace"]
+__all__ = ["KEPT", "SHOWN_WAITING", "Request", "Trace"]
 
 KEPT = 1024  # requests; a power of 2
+SHOWN_WAITING = 100  # of those that are older and wait: stat(2) renders the file, for its size
 _PRINTABLE = frozenset(range(0x21, 0x7F)) - {ord("\\")}
 _NS = 10**9
 _US = 10**3
@@ -107,6 +109,9 @@ class Trace:
     def __iter__(self) -> Iterator[Request]:
         """What is kept, the oldest first."""
         yield from self._overtaken
+        yield from self._latest()
+
+    def _latest(self) -> Iterator[Request]:
         for each in (*self._ring[self._next :], *self._ring[: self._next]):
             if each.operation:
                 yield each
@@ -115,10 +120,15 @@ class Trace:
         """One line a request; *name_of* gives what an inode is called.
 
         When it began (seconds before now), the operation, what it is about, the pid, how long it
-        took, the answer; a request that has none ends in `waiting`.
+        took, the answer; a request that has none ends in `waiting`. Of the older ones that wait
+        there are the SHOWN_WAITING eldest, then a line that says how many more there are.
         """
         now = self._clock_ns()
-        return "".join([_line(each, now, name_of) for each in self]).encode()
+        lines = [_line(each, now, name_of) for each in islice(self._overtaken, SHOWN_WAITING)]
+        if (more := len(self._overtaken) - SHOWN_WAITING) > 0:
+            lines.append(f"{'...':>13} {more} more waiting\n")
+        lines += [_line(each, now, name_of) for each in self._latest()]
+        return "".join(lines).encode()
 
 
 def _line(request: Request, now_ns: int, name_of: Callable[[int], str]) -> str:

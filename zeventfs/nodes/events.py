@@ -1,6 +1,7 @@
 """events/: the journal's streams and logs, what is in it at a glance, its clear and its status."""
 
 from collections.abc import Callable
+from itertools import islice
 
 from zeventfs.bell import Bell
 from zeventfs.journal.journal import Journal
@@ -13,6 +14,7 @@ from zeventfs.nodes.views import Views
 
 __all__ = ["EventsDirectory"]
 
+_LISTED = 100  # readers in `status`: stat(2) renders it, for its size
 _CAUSES = ("evicted", "cleared", "source")
 
 
@@ -83,6 +85,8 @@ def _status(around: Surroundings) -> bytes:
     ]
     lines += [
         f"reader={name.removeprefix('events/')} pid={opened.pid} lag={opened.lag}"
-        for opened, name in around.readers.items()
+        for opened, name in islice(around.readers.items(), _LISTED)
     ]
+    if len(around.readers) > _LISTED:
+        lines.append(f"readers_unlisted={len(around.readers) - _LISTED}")
     return ("\n".join(lines) + "\n").encode()
