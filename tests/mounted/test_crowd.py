@@ -17,6 +17,7 @@ from zeventfs.fuse.session import MOST_WAITING
 CROWD = """
 import _thread, collections, itertools, os, signal, sys
 _thread.stack_size(65536)
+sys.setswitchinterval(1000)  # else each that waits for the interpreter wakes up every 5 ms
 number = int(sys.argv[2])
 descriptor = os.open(sys.argv[1], os.O_RDONLY)
 got, count = [], itertools.count(1)
