@@ -26,6 +26,7 @@ from zeventfs.fuse.answers import (
 )
 from zeventfs.fuse.handles import HandleTable
 from zeventfs.fuse.inodes import Inodes, Ownership
+from zeventfs.fuse.passing import PassingNames
 from zeventfs.fuse.requests import (
     current,
     getattr_handle,
@@ -61,6 +62,12 @@ def _wake(poller: pyfuse3.PollHandle) -> None:
         log.debug("a poller was not woken: %s", error)
 
 
+def _take_back(parent: int, name: bytes) -> None:
+    """Have the kernel forget a name, soon: a thread of pyfuse3's tells it so."""
+    inode = pyfuse3.InodeT(parent)
+    pyfuse3.invalidate_entry_async(inode, pyfuse3.FileNameT(name), ignore_enoent=True)
+
+
 class Operations(pyfuse3.Operations):
     """The tree under *root*; *capacity* and *used* are what df shows, in bytes."""
 
@@ -81,6 +88,7 @@ class Operations(pyfuse3.Operations):
         self.trace = Trace()
         self._space = space
         self._inodes = Inodes(root, owner)
+        self._passing = PassingNames(_take_back)
         self._listings: dict[int, _Listing] = {}
         self._next_listing = 0
 
@@ -114,6 +122,8 @@ class Operations(pyfuse3.Operations):
             node = directory.lookup(called)
             entry = await self._inodes.attributes(node)
         self._inodes.remember(node)
+        if node.passing:
+            self._passing.told(parent_inode, name, node)
         return entry
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:

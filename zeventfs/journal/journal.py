@@ -152,7 +152,7 @@ class Journal:
         for segment in self.segments:
             for seq in range(segment.lines.first_seq, segment.lines.next_seq):
                 found = _SOURCE.search(segment.line(seq))
-                source = found[1].decode() if found else ""
+                source = found[1].decode(errors="surrogateescape") if found else ""
                 try:
                     event = Event.from_packed(source, segment.packed(seq))
                 except NvlistError:  # somebody wrote into the file

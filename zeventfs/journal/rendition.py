@@ -158,7 +158,7 @@ class Rendition:
         seq = self.columns[index].first_seq
         for column in self.columns[index:]:
             stop, following = column.whole(start, size)
-            if stop == start:
+            if stop == start < column.length:
                 break
             seq = following
             pieces.append(column.slice(start, stop))

@@ -205,7 +205,27 @@ class ViewRendition(Rendition):
             self._go_on()
 
     def _is_complete(self, column: ViewColumn) -> bool:
-        return column.complete and self._matches.complete(column.found)
+        return column.complete and column.found.complete
+
+    def keep_up(self, events: int) -> None:
+        """Have the next *events* events rendered once so many wait for it, matching or not.
+
+        So an event that matches after many that don't finds those before it done.
+        """
+        newest = _view_column(self._pending[-1] if self._pending else self._last)
+        whole = newest.whole_column
+        if len(newest.found.segment.kinds) - len(whole.ends) >= events:
+            whole.render(events)
+
+    @property
+    def found_ahead(self) -> int:
+        """How many events that were found the run of bytes has not come to."""
+        last = self._last
+        return (
+            len(last.found.places)
+            - len(last.ends)
+            + sum(len(each.found.places) for each in self._pending)
+        )
 
     @property
     def _last(self) -> ViewColumn:

@@ -80,15 +80,25 @@ class Open:
 
 
 class Node:
-    """Anything with a name in the tree. `fixed`: the name means the same node forever."""
+    """Anything with a name in the tree.
+
+    `fixed`: the name means the same node forever. `passing`: there may be any number of such names,
+    none of which is worth remembering while its node isn't `in_use`.
+    """
 
     __slots__ = ("ino", "key")
     fixed: ClassVar[bool] = True
+    passing: ClassVar[bool] = False
 
     def __init__(self, key: str) -> None:
         self.key = key
         # 63 bits: some programs take an inode number for a signed one
         self.ino = int.from_bytes(blake2b(key.encode(), digest_size=8).digest()) >> 1
+
+    @property
+    def in_use(self) -> bool:
+        """Whether anybody has it open, or may have."""
+        return True
 
     async def measure(self) -> Attributes:
         """Size and time, true at this moment."""

@@ -4,16 +4,16 @@ import logging
 from collections.abc import Iterator
 from importlib.resources import files
 from urllib.parse import quote, unquote
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from zeventfs.bell import Bell
 from zeventfs.errors import Full, Invalid, NotFound
-from zeventfs.filter import Ago, At, Expression, FromSeq, Since
+from zeventfs.filter import Ago, Expression, FromSeq, Since
 from zeventfs.journal.journal import Journal
 from zeventfs.journal.reader import Reader
 from zeventfs.nodes.base import Directory, Node, SnapshotFile
 from zeventfs.nodes.journal_files import JournalDirectory, Surroundings
-from zeventfs.nodes.streams import Format, StreamFile
+from zeventfs.nodes.streams import Format, OpenStream, StreamFile
 from zeventfs.nodes.views import View, ViewFormat, Views
 from zeventfs.printable import printable
 
@@ -27,7 +27,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-MOST_EXPRESSIONS = 1024  # directories of where/ that are in use at once
+MOST_EXPRESSIONS = 1024  # directories of where/ that are in use at once; twice as many known
 _LONGEST_NAME = 255  # bytes, NAME_MAX
 _READABLE = "=,*?[]!<>:+@~._-"  # in the key of a node, which a person reads in debug/requests
 
@@ -48,6 +48,12 @@ def pool_view(name: str, around: Surroundings, views: Views) -> Directory:
     return _Where(f"pools/{printable(name)}", around, view, None)
 
 
+def _meant(name: str) -> str:
+    """What is called *name* here, in one spelling, see `printable`."""
+    meant = unquote(name, errors="surrogateescape")
+    return "" if meant == "\0" else meant  # which is in no name from outside
+
+
 class ClassesDirectory(Directory):
     """`class/`: a directory for each class that the journal's summary knows."""
 
@@ -59,7 +65,7 @@ class ClassesDirectory(Directory):
         super().__init__("events/class", {}, around.clock_ns())
 
     def lookup(self, name: str) -> Node:
-        event_class = unquote(name, errors="surrogateescape")
+        event_class = _meant(name)
         if event_class not in self._around.journal.summary or name != printable(event_class):
             raise NotFound(name)
         return self._directory(name, event_class)
@@ -90,16 +96,22 @@ class SourcesDirectory(Directory):
         super().__init__("events/source", {}, around.clock_ns())
 
     def lookup(self, name: str) -> Node:
-        if name not in self._names():
+        source = _meant(name)
+        if source not in self._sources() or name != printable(source):
             raise NotFound(name)
-        view = self._views.view(Expression.equal("source", name))
+        return self._directory(name, source)
+
+    def _directory(self, name: str, source: str) -> Node:
+        view = self._views.view(Expression.equal("source", source))
         return _ViewDirectory(f"{self.key}/{name}", self._around, view, len(view.formats))
 
     def entries(self) -> Iterator[tuple[str, Node]]:
-        for name in self._names():
-            yield name, self.lookup(name)
+        for source in self._sources():
+            name = printable(source)
+            if len(name) <= _LONGEST_NAME:
+                yield name, self._directory(name, source)
 
-    def _names(self) -> dict[str, None]:
+    def _sources(self) -> dict[str, None]:
         kinds = (kind for each in self._around.journal.segments for kind in each.kinds.table)
         return dict.fromkeys((*self._usual, *(kind.source for kind in kinds if kind.source)))
 
@@ -129,13 +141,21 @@ class WhereDirectory(Directory):
         except Invalid as reason:
             log.warning("events/where/%s: %s", _readable(name), reason)
             raise NotFound(str(reason)) from None
-        if len(self._known) >= MOST_EXPRESSIONS:
-            log.warning("events/where/%s: %d others are in use", _readable(name), len(self._known))
+        if self._is_full():
+            log.warning("events/where/%s: too many others are in use", _readable(name))
             raise Full(f"{MOST_EXPRESSIONS} expressions are in use")
         key = f"{self.key}/{_readable(name)}"
         where = _Where(key, self._around, self._views.view(expression), expression.since)
         self._known[name] = where
         return where
+
+    def _is_full(self) -> bool:
+        known = list(self._known.values())
+        if len(known) < MOST_EXPRESSIONS:
+            return False
+        # Those that were only looked at will be forgotten; how soon is the kernel's matter.
+        used = sum(each.in_use for each in known)
+        return used >= MOST_EXPRESSIONS or len(known) >= 2 * MOST_EXPRESSIONS
 
 
 def _readable(name: str) -> str:
@@ -146,11 +166,19 @@ class _Where(_ViewDirectory):
     """A view that is there only for a while, as `where/<expression>/`; since= has no log."""
 
     __slots__ = ("__weakref__", "_since")
-    fixed = False  # to be forgotten as soon as nobody uses it
+    fixed = False
+    passing = True
 
     def __init__(self, key: str, around: Surroundings, view: View, since: Since | None) -> None:
         self._since = since
         super().__init__(key, around, view)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether its stream is open, or, as far as can be told, its log."""
+        stream = self._children["stream"]
+        assert isinstance(stream, _WhereStream)
+        return bool(stream.opened) or (self._since is None and self._view.matches.held > 0)
 
     def stream(self, key: str, around: Surroundings, style: Format, bell: Bell) -> StreamFile:
         assert isinstance(style, ViewFormat)
@@ -163,7 +191,7 @@ class _Where(_ViewDirectory):
 class _WhereStream(StreamFile):
     """`stream` of an expression, each open of which begins where its since= says."""
 
-    __slots__ = ("_since", "_view_format")
+    __slots__ = ("_since", "_view_format", "opened")
     fixed = False  # a name that the kernel keeps would keep the directory's, too
 
     def __init__(
@@ -177,6 +205,12 @@ class _WhereStream(StreamFile):
         super().__init__(key, around.journal, style, bell, around.clock_ns, around.readers)
         self._view_format = style
         self._since = since
+        self.opened: WeakSet[OpenStream] = WeakSet()
+
+    async def open(self, pid: int) -> OpenStream:
+        opened = await super().open(pid)
+        self.opened.add(opened)
+        return opened
 
     async def cursor(self) -> Reader:
         since = self._since
@@ -184,14 +218,10 @@ class _WhereStream(StreamFile):
             return await super().cursor()
         await self._view_format.end()  # all that is kept must be there
         rendition = self._view_format.rendition()
-        match since:
-            case Ago(ns):
-                mark = rendition.since_time(self._clock_ns() - ns)
-            case At(ns):
-                mark = rendition.since_time(ns)
-            case FromSeq():
-                return self._from_seq(since)
-        return Reader(rendition, self._clock_ns, mark)
+        if isinstance(since, FromSeq):
+            return self._from_seq(since)
+        begin_ns = self._clock_ns() - since.ns if isinstance(since, Ago) else since.ns
+        return Reader(rendition, self._clock_ns, rendition.since_time(begin_ns))
 
     def _from_seq(self, since: FromSeq) -> Reader:
         """What was asked for and is kept no more is a gap; of another epoch, all is asked for."""

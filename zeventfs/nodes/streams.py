@@ -200,7 +200,7 @@ class TextFormat(_OfAll):
 class OpenStream(Open):
     """A cursor of its own over everything that is and will be posted."""
 
-    __slots__ = ("_format", "_readers", "bell", "pid", "reader")
+    __slots__ = ("__weakref__", "_format", "_readers", "bell", "pid", "reader")
 
     def __init__(
         self, style: Format, reader: Reader, bell: Bell, pid: int, readers: "Readers"
