@@ -178,7 +178,7 @@ class _Where(_ViewDirectory):
         """Whether its stream is open, or, as far as can be told, its log."""
         stream = self._children["stream"]
         assert isinstance(stream, _WhereStream)
-        return bool(stream.opened) or (self._since is None and self._view.matches.held > 0)
+        return bool(stream.open_streams) or (self._since is None and self._view.matches.held > 0)
 
     def stream(self, key: str, around: Surroundings, style: Format, bell: Bell) -> StreamFile:
         assert isinstance(style, ViewFormat)
@@ -191,7 +191,7 @@ class _Where(_ViewDirectory):
 class _WhereStream(StreamFile):
     """`stream` of an expression, each open of which begins where its since= says."""
 
-    __slots__ = ("_since", "_view_format", "opened")
+    __slots__ = ("_since", "_view_format", "open_streams")
     fixed = False  # a name that the kernel keeps would keep the directory's, too
 
     def __init__(
@@ -205,11 +205,11 @@ class _WhereStream(StreamFile):
         super().__init__(key, around.journal, style, bell, around.clock_ns, around.readers)
         self._view_format = style
         self._since = since
-        self.opened: WeakSet[OpenStream] = WeakSet()
+        self.open_streams: WeakSet[OpenStream] = WeakSet()
 
     async def open(self, pid: int) -> OpenStream:
         opened = await super().open(pid)
-        self.opened.add(opened)
+        self.open_streams.add(opened)
         return opened
 
     async def cursor(self) -> Reader:
