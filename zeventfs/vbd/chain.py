@@ -195,7 +195,8 @@ def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
     seen: set[Hashable] = set()
     child: Header | None = None
     found = _open((path,), images)
-    for depth in range(DEEPEST + 1):
+    depth = 0
+    while True:
         how = (found.finding,) if found.finding else ()
         if found.image is None:
             yield Level(depth, found.path, ImageType.UNKNOWN, None, None, how)
@@ -213,6 +214,7 @@ def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
         if places is None:
             return
         found = _find(places, images)
+        depth += 1
 
 
 def _stop(image: Image, depth: int, seen: set[Hashable]) -> Finding | None:
