@@ -47,9 +47,9 @@ def last(chain: Chain) -> tuple[str, str, list[str]]:
     return found(chain)[-1]
 
 
-def on_base(base: bytes | Exception, **fields: int) -> dict[str, bytes | Exception]:
+def on_base(base: bytes | Exception, noted: int = 1000) -> dict[str, bytes | Exception]:
     """A child at /sr/child that says its parent is /sr/base, and that."""
-    return {"/sr/child": differencing(BASE, at("./base"), **fields), "/sr/base": base}
+    return {"/sr/child": differencing(BASE, at("./base"), noted=noted), "/sr/base": base}
 
 
 def test_a_real_chain_is_whole_wherever_it_was_copied_to(tmp_path: Path) -> None:
@@ -426,8 +426,8 @@ def test_only_files_and_block_devices_are_opened(tmp_path: Path) -> None:
     for path in (fifo, tmp_path, Path("/dev/null"), Path("/dev/ptmx")):
         chain = read_chain(path)
         assert found(chain) == [(str(path), "unknown", ["unreadable"])]
-    for path in ("\0", "/dev/null/x", "x\ud800"):
-        assert found(read_chain(path)) == [(path, "unknown", ["missing"])]
+    for name in ("\0", "/dev/null/x", "x\ud800"):
+        assert found(read_chain(name)) == [(name, "unknown", ["missing"])]
 
 
 def test_no_descriptor_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

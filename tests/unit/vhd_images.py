@@ -54,8 +54,8 @@ def header(
     return sealed(raw, 36)
 
 
-def dynamic(uuid: UUID = BASE, *, created: int = 1000, **fields: int) -> bytes:
-    end = footer(3, uuid, created=created, **fields)
+def dynamic(uuid: UUID = BASE, *, created: int = 1000, header_at: int = 512) -> bytes:
+    end = footer(3, uuid, created=created, header_at=header_at)
     return end + header() + bytes(512) + end
 
 

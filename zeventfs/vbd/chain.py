@@ -121,7 +121,7 @@ class _Facts(NamedTuple):
     """What an image is. Its *header* is there if it has a parent that can be sought."""
 
     type: ImageType
-    size: int
+    size: int | None
     uuid: UUID | None
     findings: tuple[Finding, ...]
     header: Header | None
@@ -203,10 +203,11 @@ def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
             return
         with closing(found.image) as image:
             stop = _stop(image, depth, seen)
-            if stop is not None:
-                yield Level(depth, found.path, ImageType.UNKNOWN, None, None, (*how, stop))
-                return
-            facts = _look(image, child, in_use=in_use and depth == 0)
+            if stop is None:
+                facts = _look(image, child, in_use=in_use and depth == 0)
+            else:
+                facts = _Facts(ImageType.UNKNOWN, None, None, (stop,), None)
+            seen.add(image.identity)
             child = facts.header
             places = None if child is None else parent_places(child, image, found.path, images)
         findings = (*how, *facts.findings)
@@ -218,11 +219,11 @@ def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
 
 
 def _stop(image: Image, depth: int, seen: set[Hashable]) -> Finding | None:
+    """Why the chain is followed no further, if so."""
     if image.identity in seen:
         return Finding(Reason.LOOP, "the chain has been here before")
     if depth == DEEPEST:
         return Finding(Reason.DEEP, f"more than {DEEPEST} images; it ends here unread")
-    seen.add(image.identity)
     return None
 
 
