@@ -226,6 +226,7 @@ def test_a_loop_is_named_where_it_closes() -> None:
     )
     chain = read_chain("/sr/a", images=images)
     assert [reasons for _, _, reasons in found(chain)] == [[], [], ["loop"]]
+    assert chain.problems[0].words == "the same image as at depth 0"
     assert images.open_now == 0
 
 

@@ -6,7 +6,7 @@ where libvhd seeks them, since what tapdisk doesn't find is missing, wherever el
 """
 
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -192,7 +192,7 @@ def _no_vhd(path: str, driver: str, images: Images) -> Level:
 
 
 def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
-    seen: set[Hashable] = set()
+    seen: dict[Hashable, int] = {}
     child: Header | None = None
     found = _open((path,), images)
     depth = 0
@@ -207,7 +207,7 @@ def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
                 facts = _look(image, child, in_use=in_use and depth == 0)
             else:
                 facts = _Facts(ImageType.UNKNOWN, None, None, (stop,), None)
-            seen.add(image.identity)
+            seen.setdefault(image.identity, depth)
             child = facts.header
             places = None if child is None else parent_places(child, image, found.path, images)
         findings = (*how, *facts.findings)
@@ -218,10 +218,10 @@ def _levels(path: str, images: Images, *, in_use: bool) -> Iterator[Level]:
         depth += 1
 
 
-def _stop(image: Image, depth: int, seen: set[Hashable]) -> Finding | None:
+def _stop(image: Image, depth: int, seen: Mapping[Hashable, int]) -> Finding | None:
     """Why the chain is followed no further, if so."""
     if image.identity in seen:
-        return Finding(Reason.LOOP, "the chain has been here before")
+        return Finding(Reason.LOOP, f"the same image as at depth {seen[image.identity]}")
     if depth == DEEPEST:
         return Finding(Reason.DEEP, f"more than {DEEPEST} images; it ends here unread")
     return None
