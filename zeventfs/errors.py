@@ -7,6 +7,7 @@ __all__ = [
     "Closing",
     "DamagedState",
     "Denied",
+    "Down",
     "Fixed",
     "Full",
     "Interrupted",
@@ -92,6 +93,12 @@ class Interrupted(ZeventfsError):
 
 class Closing(ZeventfsError):
     """The mount is at its end (ESHUTDOWN)."""
+
+    errno = errno.ESHUTDOWN
+
+
+class Down(ZeventfsError):
+    """The VBD is dead or broken, and takes no requests (ESHUTDOWN)."""
 
     errno = errno.ESHUTDOWN
 
