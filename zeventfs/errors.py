@@ -10,6 +10,7 @@ __all__ = [
     "Fixed",
     "Interrupted",
     "Invalid",
+    "Malformed",
     "MountFailed",
     "NotFound",
     "Stale",
@@ -93,6 +94,12 @@ class Stale(ZeventfsError):
     """What the handle stood for has been evicted (ESTALE)."""
 
     errno = errno.ESTALE
+
+
+class Malformed(ZeventfsError):
+    """What a device answered can't be so (EPROTO)."""
+
+    errno = errno.EPROTO
 
 
 class DamagedState(ZeventfsError):
