@@ -265,12 +265,12 @@ async def test_one_that_shuts_before_it_is_asked_is_gone(
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         listening.listen(10)
-        connect = Tapdisk._connect
+        connect = socket.socket.connect
 
-        async def connect_and_lose(self: Tapdisk, connection: socket.socket) -> None:
-            await connect(self, connection)
+        def connect_and_lose(self: socket.socket, address: str) -> None:
+            connect(self, address)
             listening.accept()[0].close()
 
-        monkeypatch.setattr(Tapdisk, "_connect", connect_and_lose)
+        monkeypatch.setattr(socket.socket, "connect", connect_and_lose)
         with pytest.raises(Gone, match="at once"):
             await Tapdisk(path).pid()

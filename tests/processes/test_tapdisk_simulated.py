@@ -16,6 +16,7 @@ from simulated_tapdisk import Simulated, Tapdisks
 
 from zeventfs.simulator.tapdisk import command, tell
 from zeventfs.simulator.tapdisk.process import main
+from zeventfs.simulator.tapdisk.server import Server
 from zeventfs.tapdisk import protocol
 from zeventfs.tapdisk.protocol import Lied, Partial, Refused
 from zeventfs.tapdisk.shared_memory import Counters, pages, read_counters
@@ -78,12 +79,15 @@ def test_a_killed_one_leaves_its_socket_and_its_counters(running: Simulated) -> 
         running.exchange(protocol.ask_pid().message)
 
 
-def test_a_stale_socket_is_taken_over(tapdisks: Tapdisks) -> None:
-    first = tapdisks.start()
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    # A process of the same number would find this one's remains: one starts where others are.
-    assert tapdisks.start().ask(protocol.ask_list()) == ()
+def test_a_stale_socket_of_its_own_number_is_taken_over(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / f"ctl{os.getpid()}"))
+    with (
+        Server(str(tmp_path), str(tmp_path), 0, 8) as server,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.connect(server.path)
+    assert names(tmp_path) == {"tapdisk"}
 
 
 def test_counters_move_with_the_guest_and_begin_anew_after_a_pause(running: Simulated) -> None:

@@ -9,7 +9,7 @@ import errno
 import math
 import os
 import socket
-from typing import Final, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 import trio
 
@@ -17,11 +17,12 @@ from zeventfs.tapdisk import protocol, wire
 from zeventfs.tapdisk.protocol import Image, Listed, Partial, Request, TapdiskError
 from zeventfs.tapdisk.stats import StatsText, decode_stats
 
-__all__ = ["Gone", "Hangs", "Tapdisk", "Unreachable"]
+__all__ = ["Exchange", "Gone", "Hangs", "Tapdisk", "Unreachable"]
 
 _QUESTION_S: Final = 2.0
 _ORDER_S: Final = 30.0  # a pause waits for the I/O under way
 _FULL_S: Final = 0.05  # between tries to connect while as many as can be are waiting
+_RECEIVED: Final = 65536  # bytes at a time
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class Tapdisk:
     ) -> None:
         self.path = path
         self._limits = {False: question_s, True: order_s}
-        self._turns = {False: trio.Lock(), True: trio.Lock()}
+        self.turns = {False: trio.Lock(), True: trio.Lock()}  # of questions and of orders
 
     async def pid(self) -> int:
         """The number of the process that answers."""
@@ -111,51 +112,69 @@ class Tapdisk:
         A turn comes after those of the requests of the same kind that were made before.
         """
         limit = self._limits[request.order] if limit_s is None else limit_s
-        async with self._turns[request.order]:
-            with trio.move_on_after(limit):
-                reply = await self._exchange(request)
-                return request.answer(reply)
+        turns = self.turns[request.order]
+        try:
+            turns.acquire_nowait()  # acquire would go once round the loop, and polling is often
+        except trio.WouldBlock:
+            await turns.acquire()
+        try:
+            with trio.move_on_after(limit), Exchange(request) as exchange:
+                while not exchange.begin(self.path):  # noqa: ASYNC110 - nothing tells of room
+                    await trio.sleep(_FULL_S)
+                await trio.lowlevel.wait_readable(exchange.connection)
+                while not exchange.receive():
+                    await trio.lowlevel.wait_readable(exchange.connection)
+                return exchange.answer()
+        finally:
+            turns.release()
         raise Hangs(f"no answer to {request.name} within {limit:g} s")
 
-    async def _exchange(self, request: Request[T]) -> bytes:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
-            await self._connect(connection)
-            try:
-                sent = connection.send(request.message)
-            except (BrokenPipeError, ConnectionResetError):
-                raise Gone("it closed the connection at once") from None
-            assert sent == wire.SIZE  # as a fresh Unix socket has room for this, and takes all
-            return await _receive(connection, request)
 
-    async def _connect(self, connection: socket.socket) -> None:
-        while True:
-            try:
-                connection.connect(self.path)
-            except BlockingIOError:
-                await trio.sleep(_FULL_S)
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                raise Gone(error.strerror) from None
-            except OSError as error:  # a path that is too long has no errno
-                raise Unreachable(error.errno or errno.ENAMETOOLONG, self.path) from None
-            else:
-                return
+class Exchange(Generic[T]):
+    """A request's own connection, as context: what is done with it by steps that never wait."""
 
+    __slots__ = ("_reply", "_request", "_size", "connection")
 
-async def _receive(connection: socket.socket, request: Request[T]) -> bytes:
-    """The bytes that are answered, one more than there should be if there are more."""
-    reply = bytearray()
-    size: float = math.inf
-    while len(reply) <= size:
-        await trio.lowlevel.wait_readable(connection)
+    def __init__(self, request: Request[T]) -> None:
+        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._request = request
+        self._reply = b""
+        self._size: float = math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.connection.close()
+
+    def begin(self, path: str) -> bool:
+        """Connect and send the request; False if as many as can be are waiting to be accepted."""
         try:
-            piece = connection.recv(65536)
+            self.connection.connect(path)
+        except BlockingIOError:
+            return False
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise Gone(error.strerror) from None
+        except OSError as error:  # a path that is too long has no errno
+            raise Unreachable(error.errno or errno.ENAMETOOLONG, path) from None
+        try:
+            sent = self.connection.send(self._request.message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise Gone("it closed the connection at once") from None
+        assert sent == wire.SIZE  # as a fresh Unix socket has room for this, and takes all
+        return True
+
+    def receive(self) -> bool:
+        """Take what has come, of which there must be something; return whether that is all."""
+        try:
+            piece = self.connection.recv(_RECEIVED)
         except ConnectionResetError:
-            raise Partial(f"the connection broke off after {len(reply)} bytes") from None
-        if not piece:
-            break
-        reply += piece
-        if size == math.inf and len(reply) >= wire.SIZE:
-            size = request.size(bytes(reply[: wire.SIZE]))
-        if len(reply) == size:
-            break
-    return bytes(reply)
+            raise Partial(f"the connection broke off after {len(self._reply)} bytes") from None
+        self._reply += piece
+        if self._size == math.inf and len(self._reply) >= wire.SIZE:
+            self._size = self._request.size(self._reply)
+        return not piece or len(self._reply) >= self._size
+
+    def answer(self) -> T:
+        """What was answered; see `Request.answer`."""
+        return self._request.answer(self._reply)

@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from zeventfs.errors import Invalid, Malformed, ZeventfsError
@@ -270,6 +271,7 @@ def _read_stats(reply: bytes) -> bytes:
     return reply[wire.SIZE :]
 
 
+@lru_cache(1024)  # who polls gets the same bytes from the same tapdisk time after time
 def _read_list(reply: bytes) -> tuple[Listed, ...]:
     messages = [reply[at : at + wire.SIZE] for at in range(0, len(reply), wire.SIZE)]
     for number, message in enumerate(reversed(messages)):
