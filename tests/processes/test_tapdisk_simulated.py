@@ -17,7 +17,7 @@ from simulated_tapdisk import Simulated, Tapdisks
 from zeventfs.simulator.tapdisk import command, tell
 from zeventfs.simulator.tapdisk.process import main
 from zeventfs.simulator.tapdisk.server import Server
-from zeventfs.tapdisk import protocol
+from zeventfs.tapdisk import protocol, wire
 from zeventfs.tapdisk.protocol import Lied, Partial, Refused
 from zeventfs.tapdisk.shared_memory import Counters, pages, read_counters
 
@@ -313,3 +313,4 @@ def test_its_help_says_what_can_be_told(capfd: pytest.CaptureFixture[str]) -> No
     said = capfd.readouterr().out
     assert said.startswith("usage: zeventfs-tapdisk")
     assert "[REQUEST:] slow SECONDS" in said
+    assert all(name in said for name in wire.NAMES.values())

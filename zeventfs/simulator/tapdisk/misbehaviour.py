@@ -12,8 +12,9 @@
     well                        behave again, in everything but the rate
     show                        say how the VBDs stand
 
-REQUEST is one of wire's names, or `start`: then before it says that it is ready. Without one it is
-for all requests; one that is named goes before. Errors are named or numbered.
+REQUEST is pid, list, stats, attach, open, pause, resume, close, detach, force_shutdown, disk_info,
+or start: before it says that it is ready. Without one it is for all requests, but what is told of
+one by its name goes before. An ERRNO is a name or a number.
 """
 
 import errno

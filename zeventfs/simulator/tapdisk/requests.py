@@ -95,9 +95,9 @@ class Requests:
                 self._end(request, self.answers, now)
         failed, self.failed = self.failed, []
         for request in failed:
-            if now - request.came >= self.timeout_s:
+            if now >= request.came + self.timeout_s:
                 self._complete(request)
-            elif self.quiesced or now - request.tried < RETRY_S:
+            elif self.quiesced or now < request.tried + RETRY_S:
                 self.failed.append(request)
             else:
                 self._issue(request, now)
@@ -146,7 +146,7 @@ class Requests:
     def _end(self, request: _Request, error: int, now: float) -> None:
         request.error = error
         request.tried = now
-        if error in RETRIED and now - request.came < self.timeout_s:
+        if error in RETRIED and now < request.came + self.timeout_s:
             self.failed.append(request)
         else:
             self._complete(request)

@@ -72,6 +72,10 @@ class Server:
     def __exit__(self, *_: object) -> None:
         for path in (self.path, self._tell_path):
             _remove(path)
+        for connection in list(self._connections.values()):
+            self._close(connection)
+        self._control.close()
+        self._teller.close()
         for minor in list(self._pages):
             self._drop_page(minor)
         try:  # noqa: SIM105 - contextlib is heavy
