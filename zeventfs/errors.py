@@ -12,6 +12,7 @@ __all__ = [
     "Full",
     "Interrupted",
     "Invalid",
+    "Malformed",
     "MountFailed",
     "NotFound",
     "Stale",
@@ -107,6 +108,12 @@ class Stale(ZeventfsError):
     """What the handle stood for has been evicted (ESTALE)."""
 
     errno = errno.ESTALE
+
+
+class Malformed(ZeventfsError):
+    """What a device answered can't be so (EPROTO)."""
+
+    errno = errno.EPROTO
 
 
 class DamagedState(ZeventfsError):
