@@ -8,6 +8,7 @@ __all__ = [
     "DamagedState",
     "Denied",
     "Down",
+    "Exists",
     "Fixed",
     "Full",
     "Interrupted",
@@ -56,6 +57,12 @@ class Fixed(ZeventfsError):
     """The tree is not changed from outside: no new names, modes or owners (EPERM)."""
 
     errno = errno.EPERM
+
+
+class Exists(ZeventfsError):
+    """There is one of that name already (EEXIST)."""
+
+    errno = errno.EEXIST
 
 
 class Full(ZeventfsError):
