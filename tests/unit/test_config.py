@@ -154,8 +154,7 @@ def test_sources_are_joined_with_plus_and_replayed_files_made_absolute(
     ("source", "sentence"),
     [
         ("zfs", "source zfs is not in this release"),
-        ("sim+tapdisk", "source tapdisk is not in this release"),
-        ("dm", "source dm is not in this release"),
+        ("sim+dm", "source dm is not in this release"),
         ("sim+sim", "named twice"),
         ("auto+sim", "named twice"),
         ("", "unknown source"),

@@ -13,12 +13,19 @@ _TELL_S = 5.0
 _PACKAGE = "/zeventfs/simulator/tapdisk/__init__.py"
 # Without site and its .pth files Python starts in half the time, but finds no zeventfs by itself.
 _START = "import sys; sys.path.append({!r}); from {}.process import main; sys.exit(main())"
+_BOUND = "import ctypes, os; ctypes.CDLL(None).prctl(1, 9); os.getppid() == {} or os._exit(1); "
 
 
-def command(*arguments: str) -> list[str]:
-    """The command line that starts a simulated tapdisk with *arguments*."""
-    place = __file__.removesuffix(_PACKAGE)
-    return [sys.executable, "-I", "-S", "-c", _START.format(place, __name__), *arguments]
+def command(*arguments: str, parent: int | None = None) -> list[str]:
+    """The command line that starts a simulated tapdisk with *arguments*.
+
+    With *parent*, the process that starts it, it is killed when the thread ends that did so,
+    stopped or not (PR_SET_PDEATHSIG, prctl(2)).
+    """
+    start = _START.format(__file__.removesuffix(_PACKAGE), __name__)
+    if parent is not None:
+        start = _BOUND.format(parent) + start
+    return [sys.executable, "-I", "-S", "-c", start, *arguments]
 
 
 def tell_name(pid: int) -> str:

@@ -71,9 +71,7 @@ _GOOD: Final = frozenset({Vbd.UNPAUSED, Vbd.PAUSING, Vbd.PAUSED})
 
 def adoptable(states: States) -> bool:
     """Whether a VBD that was found in these *states* can be driven from there."""
-    return (
-        states.shutdown is Shutdown.UP and states.vbd in _GOOD and states.channel in _ADOPTED
-    )
+    return states.shutdown is Shutdown.UP and states.vbd in _GOOD and states.channel in _ADOPTED
 
 
 class Taken(Protocol):
@@ -179,7 +177,7 @@ class Agent:
     def _hear(self, minor: int, fact: Fact) -> None:
         self._do(minor, self._backend.hear(minor, fact))
 
-    def _do(self, minor: int, effects: list[Effect]) -> None:
+    def _do(self, minor: int, effects: list[Effect]) -> None:  # noqa: C901 - a case for each kind
         """Carry out what a machine gave back."""
         driven = self._driven.get(minor)
         if driven is None:
@@ -296,9 +294,7 @@ class Agent:
                 self._unmark(minor, driven)
                 self._hear(minor, Released())
 
-    async def _time(
-        self, minor: int, timer: int, seconds: float, scope: trio.CancelScope
-    ) -> None:
+    async def _time(self, minor: int, timer: int, seconds: float, scope: trio.CancelScope) -> None:
         with scope:
             await trio.sleep(seconds)
         if scope.cancelled_caught:

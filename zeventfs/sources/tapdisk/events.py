@@ -2,15 +2,15 @@
 
 import errno
 import logging
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
 
 from zeventfs.event import Event
 from zeventfs.nvlist import Type
 from zeventfs.vbd.chain import Problem
-from zeventfs.vbd.states import Channel, State, Vbd
+from zeventfs.vbd.states import Channel, Shutdown, State, Vbd
 
-__all__ = ["LOST", "READY", "Events"]
+__all__ = ["LOST", "READY", "Events", "Subject"]
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,21 @@ LOST: Final = "zeventfs.source.lost"
 READY: Final = "zeventfs.source.ready"
 _SOURCE: Final = "tapdisk"
 
+_CLASSES: Final[dict[type[State], str]] = {
+    Channel: "tapdisk.channel",
+    Vbd: "tapdisk.vbd",
+    Shutdown: "tapdisk.shutdown",
+}
+
 Pair = tuple[str, Type, Any]
+
+
+class Subject(NamedTuple):
+    """What an event is about: a VBD, its image and its tapdisk, as far as there are any."""
+
+    minor: int | None
+    pid: int | None
+    image: str = ""
 
 
 class Events:
@@ -33,59 +47,30 @@ class Events:
         self._name = name
         self._post = post
 
-    def changed(
-        self, minor: int, image: str, old: State, new: State, pid: int | None, reason: str
-    ) -> int:
+    def changed(self, of: Subject, old: State, new: State, reason: str) -> int:
         """One state of a VBD became another; returns when, in ns since 1970."""
-        kind = (
-            "channel"
-            if isinstance(new, Channel)
-            else "vbd"
-            if isinstance(new, Vbd)
-            else "shutdown"
-        )
-        return self._tell(
-            f"tapdisk.{kind}",
-            [
-                *_vbd(minor),
-                ("from", Type.STRING, old.name),
-                ("to", Type.STRING, new.name),
-                *_pid(pid),
-                *_image(image),
-                _text("reason", reason),
-            ],
-        )
+        told = [("from", Type.STRING, old.name), ("to", Type.STRING, new.name)]
+        return self._tell(_CLASSES[type(new)], of, [*told, _text("reason", reason)])
 
-    def error(
-        self,
-        minor: int | None,
-        image: str,
-        number: int,
-        place: str,
-        pid: int | None,
-        reason: str,
-    ) -> int:
-        """Something went wrong with a VBD, or with a tapdisk that has none (*minor* None)."""
+    def error(self, of: Subject, number: int, place: str, reason: str) -> int:
+        """Something went wrong, in the state of the channel *place*, or with that request."""
         return self._tell(
             "tapdisk.error",
+            of,
             [
-                *_vbd(minor),
                 ("errno", Type.INT32, number),
                 ("errno_name", Type.STRING, errno.errorcode.get(number, str(number))),
                 ("place", Type.STRING, place),
-                *_pid(pid),
-                *_image(image),
                 _text("reason", reason),
             ],
         )
 
-    def chain_broken(self, minor: int, image: str, problem: Problem) -> None:
+    def chain_broken(self, of: Subject, problem: Problem) -> None:
         """An image's chain of parents is broken at one level."""
         self._tell(
             "tapdisk.chain.broken",
+            of,
             [
-                *_vbd(minor),
-                *_image(image),
                 ("depth", Type.UINT32, problem.depth),
                 _text("path", problem.path),
                 ("reason", Type.STRING, problem.reason.value),
@@ -98,10 +83,10 @@ class Events:
         pairs = [("source", Type.STRING, self._name), _text("reason", reason)]
         self._post(Event.make("zeventfs", name, self.clock_ns(), pairs))
 
-    def _tell(self, name: str, pairs: list[Pair]) -> int:
+    def _tell(self, name: str, of: Subject, pairs: list[Pair]) -> int:
         now = self.clock_ns()
         try:
-            self._post(Event.make(_SOURCE, name, now, pairs))
+            self._post(Event.make(_SOURCE, name, now, [*_subject(of), *pairs]))
         except Exception:  # one event's bug must not end the source
             log.exception("an event %s was lost", name)
             return now
@@ -110,18 +95,14 @@ class Events:
         return now
 
 
-def _vbd(minor: int | None) -> list[Pair]:
-    if minor is None:
-        return []
-    return [("vbd", Type.STRING, str(minor)), ("minor", Type.UINT32, minor)]
-
-
-def _pid(pid: int | None) -> list[Pair]:
-    return [] if pid is None else [("pid", Type.INT32, pid)]
-
-
-def _image(image: str) -> list[Pair]:
-    return [_text("image", image)] if image else []
+def _subject(of: Subject) -> Iterator[Pair]:
+    if of.minor is not None:
+        yield "vbd", Type.STRING, str(of.minor)
+        yield "minor", Type.UINT32, of.minor
+    if of.pid is not None:
+        yield "pid", Type.INT32, of.pid
+    if of.image:
+        yield _text("image", of.image)
 
 
 def _text(key: str, text: str) -> Pair:

@@ -65,6 +65,13 @@ class Process:
             except ProcessLookupError:
                 self.look()
 
+    def end(self) -> None:
+        """Kill it, which is not waited for longer than that takes, and reap it if it is ours."""
+        if self.exited is None and not self._ended():
+            signal.pidfd_send_signal(self._fd, signal.SIGKILL)
+            select.select([self._fd], [], [])
+        self.look()
+
     def close(self) -> None:
         """Let go of it; it goes on, if it lives."""
         if self._fd >= 0:

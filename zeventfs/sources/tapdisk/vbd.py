@@ -4,7 +4,7 @@ What it shows is of one moment: its states, pid and reason change together, and 
 what changed, and rung.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -12,7 +12,7 @@ import trio
 
 from zeventfs.bell import Bell
 from zeventfs.errors import Denied, Malformed
-from zeventfs.sources.tapdisk.events import Events
+from zeventfs.sources.tapdisk.events import Events, Subject
 from zeventfs.sources.tapdisk.process import Process
 from zeventfs.tapdisk.client import Tapdisk
 from zeventfs.tapdisk.protocol import Listed, TapdiskError
@@ -23,7 +23,7 @@ from zeventfs.vbd.dispersion import Dispersion
 from zeventfs.vbd.facts import Image
 from zeventfs.vbd.observed import Observed
 from zeventfs.vbd.shown import Status
-from zeventfs.vbd.states import Channel, Request, Shutdown, States, Vbd
+from zeventfs.vbd.states import Channel, Request, Shutdown, State, States, Vbd
 
 __all__ = ["AT_REST", "Figures", "Found", "Place", "SeenVbd", "Steers"]
 
@@ -169,23 +169,23 @@ class SeenVbd:
 
     def become(self, states: States, pid: int | None, reason: str) -> None:
         """Take on *states*; each that is another one is an event. *pid* is its tapdisk's then."""
-        before, was = self.states, self.pid
+        of = Subject(self.minor, self.pid if pid is None else pid, self.image)
+        before: Sequence[State] = self.states
+        after: Sequence[State] = states
+        steps = [(old, new) for old, new in zip(before, after, strict=True) if old is not new]
         self.states, self.pid = states, pid
-        steps = [(old, new) for old, new in zip(before, states, strict=True) if old is not new]
         if not steps:
             return
         self._reason = reason
         self._changes += len(steps)
-        told = was if pid is None else pid
         for old, new in steps:
-            self._changed_ns = self._place.events.changed(
-                self.minor, self.image, old, new, told, reason
-            )
+            self._changed_ns = self._place.events.changed(of, old, new, reason)
         self.changed.ring()
 
     def fault(self, number: int, place: str, pid: int | None, reason: str) -> None:
         """Note an error, as an event too."""
-        now = self._place.events.error(self.minor, self.image, number, place, pid, reason)
+        of = Subject(self.minor, pid, self.image)
+        now = self._place.events.error(of, number, place, reason)
         self.errors.note(number, place, now, reason)
 
     def remove(self) -> None:
@@ -195,10 +195,11 @@ class SeenVbd:
 
     def _tell_problems(self, chain: Chain) -> None:
         """Post what is newly found broken."""
+        of = Subject(self.minor, self.pid, self.image)
         problems = [each for each in chain.problems if each.reason is not Reason.TIMESTAMP]
         for problem in problems:
             if (problem.path, problem.reason) not in self._problems:
-                self._place.events.chain_broken(self.minor, self.image, problem)
+                self._place.events.chain_broken(of, problem)
         self._problems = frozenset((each.path, each.reason) for each in problems)
 
     def _counters(self, pid: int) -> Counters | None:
@@ -207,5 +208,3 @@ class SeenVbd:
                 with suppress(OSError, Malformed):
                     return read_counters(page.path)
         return None
-
-

@@ -7,8 +7,8 @@ way it is one object, with one way to change.
 import errno
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import trio
 
@@ -17,7 +17,7 @@ from zeventfs.errors import Busy, Denied, Exists, Invalid, NotFound
 from zeventfs.event import Event
 from zeventfs.sources.status import SourceState, SourceStatus
 from zeventfs.sources.tapdisk.agent import Agent, adoptable
-from zeventfs.sources.tapdisk.events import LOST, READY, Events
+from zeventfs.sources.tapdisk.events import LOST, READY, Events, Subject
 from zeventfs.sources.tapdisk.process import Process
 from zeventfs.sources.tapdisk.vbd import AT_REST, Figures, Found, Place, SeenVbd
 from zeventfs.sources.tapdisk.watch import Watch
@@ -27,43 +27,51 @@ from zeventfs.vbd.facts import Exited
 from zeventfs.vbd.machine import LIMITS
 from zeventfs.vbd.observed import ORPHAN, observe
 from zeventfs.vbd.shown import ShownVbd
-from zeventfs.vbd.states import Channel, Request, Shutdown, States, Vbd
+from zeventfs.vbd.states import Channel, Shutdown, States
 
-__all__ = ["TapdiskSource"]
+__all__ = ["Settings", "TapdiskSource"]
 
-_POLL_S: Final = 1.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where tapdisks are, and what is done with them.
+
+    Their sockets and markers are in *directory*, their counters in *shared_memory*; LIST is asked
+    every *poll_s* seconds. *command* starts one: without it they are only watched. Those that were
+    started go on at the end, unless they are *mortal*. *limits* are seconds by the channel's
+    states, as in `machine`; *figures* tells more of a VBD's requests than a tapdisk does.
+    """
+
+    directory: str
+    shared_memory: str = wire.SHARED_MEMORY_DIRECTORY
+    poll_s: float = 1.0
+    command: Sequence[str] | None = None
+    mortal: bool = False
+    limits: Mapping[Channel, float] = field(default_factory=lambda: LIMITS)
+    figures: Figures | None = None
 
 
 class TapdiskSource:
-    """The VBDs (ShownVbds) of the tapdisks in control directory *directory*.
+    """The VBDs (ShownVbds) of a control directory, as the source called *name*.
 
-    *post* takes events in. *command* starts a tapdisk; without one they are only watched. *figures*
-    tells more of a VBD's requests than a tapdisk does. `run` has to be started before anything is
-    asked for.
+    *post* takes events in. `run` has to be started before anything is asked for.
     """
 
     def __init__(
         self,
         name: str,
-        directory: str,
+        settings: Settings,
         post: Callable[[Event], object],
         clock_ns: Callable[[], int] = time.time_ns,
-        *,
-        poll_s: float = _POLL_S,
-        command: Sequence[str] | None = None,
-        shared_memory: str = wire.SHARED_MEMORY_DIRECTORY,
-        figures: Figures | None = None,
-        limits: Mapping[Channel, float] = LIMITS,
     ) -> None:
         self.name = name
-        self.directory = directory
         self.changed = Bell()
-        self.steerable = command is not None
-        self._command = command
-        self._limits = limits
+        self.steerable = settings.command is not None
+        self._settings = settings
+        self._directory = settings.directory
         self._events = Events(name, post, clock_ns)
-        self._place = Place(self._events, shared_memory, figures)
-        self._watch = Watch(directory, poll_s, self)
+        self._place = Place(self._events, settings.shared_memory, settings.figures)
+        self._watch = Watch(self._directory, settings.poll_s, self, mortal=settings.mortal)
         self._agent: Agent | None = None
         self._vbds: dict[int, SeenVbd] = {}
         self._state = SourceState.READY
@@ -72,10 +80,12 @@ class TapdiskSource:
         self._malformed = 0
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch, and drive, until cancelled. The tapdisks go on."""
+        """Watch, and drive, until cancelled."""
         async with trio.open_nursery() as nursery:
-            if self._command is not None:
-                self._agent = Agent(self.directory, self._command, self, nursery, self._limits)
+            if self._settings.command is not None:
+                self._agent = Agent(
+                    self._directory, self._settings.command, self, nursery, self._settings.limits
+                )
             await nursery.start(self._watch.run)
             task_status.started()
 
@@ -94,7 +104,7 @@ class TapdiskSource:
             raise Invalid(f"a VBD is called by its minor, 0 to {wire.ALL - 1}, not {vbd[:20]!r}")
         if minor in self._vbds:
             raise Exists(f"there is a VBD {minor} already")
-        if not agent.drives(minor) and Path(self.directory, wire.marker_name(minor)).exists():
+        if not agent.drives(minor) and Path(self._directory, wire.marker_name(minor)).exists():
             raise Exists(f"minor {minor} is taken")
         agent.appear(self._add(minor, AT_REST))
 
@@ -108,7 +118,7 @@ class TapdiskSource:
         elif seen.tapdisk is not None:
             raise Busy(f"VBD {vbd} is another's: its tapdisk runs, and has no image open")
         else:
-            Path(self.directory, wire.marker_name(seen.minor)).unlink(missing_ok=True)
+            Path(self._directory, wire.marker_name(seen.minor)).unlink(missing_ok=True)
             self.hide(seen)
 
     def status(self) -> SourceStatus:
@@ -151,7 +161,7 @@ class TapdiskSource:
         for vbd in vbds:
             vbd.fault(error.errno, vbd.states.channel.name, found.pid, str(error))
         if not vbds:
-            self._events.error(None, "", error.errno, "LIST", found.pid, str(error))
+            self._events.error(Subject(None, found.pid), error.errno, "LIST", str(error))
 
     def exited(self, found: Found, exited: Exited) -> None:
         killed = Path(found.client.path).exists()  # who exits by itself removes its socket
@@ -187,7 +197,7 @@ class TapdiskSource:
     def ready(self) -> None:
         if self._state is SourceState.LOST:
             self._state = SourceState.READY
-            self._events.source(READY, f"the directory {self.directory} is there")
+            self._events.source(READY, f"the directory {self._directory} is there")
         self._reason = ""
 
     # What the agent asks (Taken)
@@ -237,7 +247,7 @@ class TapdiskSource:
             assert other is not None
             reason = f"process {found.pid} says that it has minor {row.minor} of {other.pid}"
             self._malformed += 1
-            self._events.error(None, "", errno.EPROTO, "LIST", found.pid, reason)
+            self._events.error(Subject(None, found.pid), errno.EPROTO, "LIST", reason)
             return
         vbd.tapdisk, vbd.observed = found, observed
         if row.path:

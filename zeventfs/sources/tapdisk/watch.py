@@ -70,17 +70,20 @@ class Watch:
     `markers` has the minors that are marked as taken, and how often each was missed.
     """
 
-    def __init__(self, directory: str, poll_s: float, heard: Heard) -> None:
+    def __init__(
+        self, directory: str, poll_s: float, heard: Heard, *, mortal: bool = False
+    ) -> None:
         self.directory = directory
         self.found: dict[int, Found] = {}
         self.markers: dict[int, int] = {}
         self._poll_s = poll_s
         self._heard = heard
+        self._mortal = mortal
         self._came = Bell()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Watch until cancelled; the tapdisks go on."""
+        """Watch until cancelled; then the tapdisks go on, but for *mortal* ones that are ours."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
@@ -91,6 +94,8 @@ class Watch:
         finally:
             self._nursery = None
             for found in self.found.values():
+                if self._mortal and found.process.ours:
+                    found.process.end()
                 found.process.close()
 
     def add(self, process: Process, path: str) -> Found:
