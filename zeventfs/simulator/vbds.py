@@ -97,6 +97,7 @@ class SimulatedVbds:
             add ID [DRIVER:PATH]    a new VBD, started
             remove ID
             kill ID [SIGNAL]        its tapdisk, by KILL if nothing else is said
+            stop ID                 the same by STOP; `kill ID CONT` lets it go on
             [REQUEST:]VERB ID ...   tell its tapdisk `[REQUEST:]VERB ...`, see misbehaviour
 
         Raises Invalid with a sentence at the first that can't be done, NotFound for no such VBD.
@@ -118,7 +119,9 @@ class SimulatedVbds:
                 os.kill(self._pid(vbd), signal.SIGKILL)
             case ["kill", vbd, name]:
                 os.kill(self._pid(vbd), _signal(name))
-            case [verb, vbd, *rest] if verb not in {"add", "remove", "kill"}:
+            case ["stop", vbd]:  # it could not say that it has understood
+                os.kill(self._pid(vbd), signal.SIGSTOP)
+            case [verb, vbd, *rest] if verb not in {"add", "remove", "kill", "stop"}:
                 await self._tell(self._pid(vbd), " ".join([verb, *rest]))
             case _:
                 raise Invalid(f"can't understand {line.strip()[:60]!r}: VERB ID ...")
@@ -142,7 +145,7 @@ class SimulatedVbds:
         except Invalid:
             return None
         for line in said.splitlines():
-            facts = dict(pair.partition("=")[::2] for pair in line.split())
+            facts = {key: value for key, _, value in (word.partition("=") for word in line.split())}
             if facts.get("minor") == str(minor):
                 queue = Queue(*(int(facts[key]) for key in _STANDING))
                 return queue, Kicks(int(facts["kicks_in"]), int(facts["kicks_out"]))
@@ -248,7 +251,7 @@ class SimulatedVbds:
         if vbd.isdecimal() and not path.exists():
             with path.open("wb") as file:
                 file.truncate(_IMAGE_BYTES)
-        return f"aio:{path}"
+        return f"aio:{self._directory}/{path.name}"
 
     def _add(self, vbd: str, image: str) -> None:
         self.vbds.appear(vbd)

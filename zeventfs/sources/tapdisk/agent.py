@@ -18,7 +18,7 @@ import trio
 
 from zeventfs.errors import Busy, Invalid
 from zeventfs.sources.tapdisk.process import Process, read_line, spawn
-from zeventfs.sources.tapdisk.vbd import Found, SeenVbd
+from zeventfs.sources.tapdisk.vbd import AT_REST, Found, SeenVbd
 from zeventfs.tapdisk import wire
 from zeventfs.tapdisk.client import Gone, Hangs, Tapdisk, Unreachable
 from zeventfs.tapdisk.protocol import (
@@ -203,6 +203,7 @@ class Agent:
                     del self._driven[minor]
                 case Probe():
                     if self._taken.shows(driven.vbd):
+                        driven.vbd.become(AT_REST, None, "its path was probed again")
                         self.appear(driven.vbd)
                 case Announce() | Changed() | Fault():
                     pass  # shown already
@@ -257,7 +258,9 @@ class Agent:
         with scope:
             fact = await self._exchange(minor, driven, found, message)
         if scope.cancelled_caught:
-            fact = SendFailed(errno=errno.ETIMEDOUT, reason=f"{message.name} was given up")
+            fact = SendFailed(
+                errno=errno.ETIMEDOUT, reason=f"{message.name} was given up, as no answer came"
+            )
         if fact is None or driven.found is not found:
             return
         if isinstance(fact, Replied) and fact.image is not None:
@@ -277,7 +280,7 @@ class Agent:
             return ErrorReplied(errno=error.errno, reason=f"{message.name}: {error}")
         except (Gone, Partial, Unreachable) as error:
             with trio.move_on_after(_EXIT_S):
-                await found.process.wait()
+                await found.process.over.wait()
             if found.process.look() is not None:
                 return None
             return SendFailed(errno=error.errno, reason=f"{message.name}: {error}")

@@ -29,13 +29,16 @@ class Process:
         self.pid = pid
         self.ours = ours
         self.exited: Exited | None = None
+        self.over = trio.Event()
+        """Set once `wait` has returned."""
         self._fd = os.pidfd_open(pid)
 
     async def wait(self) -> Exited:
-        """Wait for its end, and reap it if it is ours."""
+        """Wait for its end, and reap it if it is ours; for one task alone."""
         while self.exited is None:
             await trio.lowlevel.wait_readable(self._fd)
             self.look()
+        self.over.set()
         return self.exited
 
     def look(self) -> Exited | None:

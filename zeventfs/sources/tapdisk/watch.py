@@ -121,16 +121,20 @@ class Watch:
             try:
                 with Inotify() as inotify:
                     place = inotify.add(self.directory)
+                    # A socket that is listened on keeps its directory, which tells its end after
+                    # that only; the directory above tells it at once.
+                    above = inotify.add(str(Path(self.directory).parent))
                     self._heard.ready()
-                    await self._follow(inotify, place)
+                    await self._follow(inotify, place, above)
                 reason = f"the directory {self.directory} is gone"
             except OSError as error:
                 reason = f"can't watch {self.directory}: {error.strerror}"
             self._heard.lost(reason)
             await trio.sleep(retry_s)
 
-    async def _follow(self, inotify: Inotify, place: int) -> None:
+    async def _follow(self, inotify: Inotify, place: int, above: int) -> None:
         """Take note of all that is there and that comes, until the directory is gone."""
+        own_name = Path(self.directory).name
         markers = self._watch_markers(inotify)
         self._look_around()
         while True:
@@ -147,6 +151,8 @@ class Watch:
                         self._see(change.name)
                 elif change.watch == markers:
                     self._marker(change)
+                elif change.watch == above and change.vanished and change.name == own_name:
+                    return
 
     def _watch_markers(self, inotify: Inotify) -> int | None:
         with suppress(FileNotFoundError, NotADirectoryError):
