@@ -190,7 +190,7 @@ class VbdsDirectory(JournalDirectory):
                 return known
             self._lives[vbd.id] += 1
         life = self._lives[vbd.id]
-        key = f"vbd/{vbd.id} (life {life + 1})" if life else f"vbd/{vbd.id}"
+        key = f"vbd/{vbd.id}~{life + 1}" if life else f"vbd/{vbd.id}"
         condition = Expression.parse(f"source={_SOURCE},vbd={escaped(vbd.id)}")
         directory = self._known[vbd.id] = VbdDirectory(
             key, vbd, self._views.view(condition), self._around, steerable=self._vbds.steerable

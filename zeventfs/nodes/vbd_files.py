@@ -230,8 +230,10 @@ class OpenWait(Open):
 
     def ready(self) -> int:
         """What a read that goes on from the last one would find."""
-        if self._vbd.gone or self._vbd.status().changes != self._seen:
+        if self._vbd.gone:
             return _READABLE | _CHANGED
+        if self._vbd.status().changes != self._seen:
+            return _READABLE | select.POLLPRI
         return 0 if self._ended else _READABLE
 
 
