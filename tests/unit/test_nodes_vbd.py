@@ -137,6 +137,7 @@ def test_nothing_of_a_vbd_is_for_good(world: VbdWorld, seven: Shown) -> None:
     nodes = [directory, *(node for _, node in directory.entries())]
     assert not any(node.fixed for node in nodes)
     assert world.client.node("vbd/7") is directory
+    assert world.client.node("vbd/7/stream") in nodes
     assert world.vbds.fixed
 
 

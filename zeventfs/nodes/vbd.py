@@ -15,7 +15,7 @@ from zeventfs.bell import Bell
 from zeventfs.errors import Invalid
 from zeventfs.filter import Expression
 from zeventfs.globs import escaped
-from zeventfs.nodes.base import Attributes, Node
+from zeventfs.nodes.base import Attributes, Directory, Node
 from zeventfs.nodes.journal_files import JournalDirectory, Surroundings
 from zeventfs.nodes.streams import Format, StreamFile
 from zeventfs.nodes.vbd_files import (
@@ -37,7 +37,7 @@ from zeventfs.nodes.vbd_text import (
     state_text,
     word_text,
 )
-from zeventfs.nodes.views import View, Views
+from zeventfs.nodes.views import Views
 from zeventfs.vbd.chain import chain_text
 from zeventfs.vbd.machine import request_named
 from zeventfs.vbd.shown import ShownVbd, ShownVbds
@@ -48,24 +48,29 @@ _SOURCE = "tapdisk"
 _is_reserved = re.compile(r"(stream|log)(\..*)?", re.DOTALL).fullmatch
 
 
-class VbdDirectory(JournalDirectory):
+class VbdDirectory(Directory):
     """`vbd/<id>/`, in the life of *vbd*; with `control` and a settable `image` if *steerable*."""
 
-    __slots__ = ("__weakref__", "_view", "vbd")
+    __slots__ = ("__weakref__", "_around", "_made", "_views", "vbd")
     fixed = False
 
     def __init__(
-        self, key: str, vbd: ShownVbd, view: View, around: Surroundings, *, steerable: bool
+        self, key: str, vbd: ShownVbd, views: Views, around: Surroundings, *, steerable: bool
     ) -> None:
         self.vbd = vbd
-        self._view = view  # which lives for as long as somebody has it
+        self._views = views
+        self._around = around
+        self._made: _Transitions | None = None
         files = {**_attributes(key, vbd), **_asked(key, vbd)}
         if steerable:
             files |= _steering(key, vbd)
-        super().__init__(key, around, view.formats[:1], view.bell, files)
+        super().__init__(key, files, 0)
 
-    def stream(self, key: str, around: Surroundings, style: Format, bell: Bell) -> StreamFile:
-        return VbdStream(key, self.vbd, around, style, bell)
+    def _transitions(self) -> "_Transitions":
+        """Its stream and log; hundreds of VBDs are listed without a thought of theirs."""
+        if self._made is None:
+            self._made = _Transitions(self.key, self.vbd, self._views, self._around)
+        return self._made
 
     async def measure(self) -> Attributes:
         check(self.vbd)
@@ -73,11 +78,27 @@ class VbdDirectory(JournalDirectory):
 
     def lookup(self, name: str) -> Node:
         check(self.vbd)
-        return super().lookup(name)
+        return self._children.get(name) or self._transitions().lookup(name)
 
     def entries(self) -> Iterator[tuple[str, Node]]:
         check(self.vbd)
         yield from super().entries()
+        yield from self._transitions().entries()
+
+
+class _Transitions(JournalDirectory):
+    """The stream and the log of *vbd*, of what is told of all lives of its id."""
+
+    __slots__ = ("_vbd", "_view")
+
+    def __init__(self, key: str, vbd: ShownVbd, views: Views, around: Surroundings) -> None:
+        self._vbd = vbd
+        condition = Expression.parse(f"source={_SOURCE},vbd={escaped(vbd.id)}")
+        self._view = view = views.view(condition)  # which lives for as long as somebody has it
+        super().__init__(key, around, view.formats[:1], view.bell)
+
+    def stream(self, key: str, around: Surroundings, style: Format, bell: Bell) -> StreamFile:
+        return VbdStream(key, self._vbd, around, style, bell)
 
 
 def _attributes(key: str, vbd: ShownVbd) -> dict[str, Node]:
@@ -191,9 +212,8 @@ class VbdsDirectory(JournalDirectory):
             self._lives[vbd.id] += 1
         life = self._lives[vbd.id]
         key = f"vbd/{vbd.id}~{life + 1}" if life else f"vbd/{vbd.id}"
-        condition = Expression.parse(f"source={_SOURCE},vbd={escaped(vbd.id)}")
         directory = self._known[vbd.id] = VbdDirectory(
-            key, vbd, self._views.view(condition), self._around, steerable=self._vbds.steerable
+            key, vbd, self._views, self._around, steerable=self._vbds.steerable
         )
         return directory
 
