@@ -165,8 +165,8 @@ def simulator_directory(
     """
     made_ns = clock_ns()
     children: dict[str, Node] = {"inject": InjectFile("simulator/inject", inject, made_ns)}
-    if vbd is not None:
-        children["vbd"] = ControlFile("simulator/vbd", vbd, made_ns)
     for name, setting in (settings or {}).items():
         children[name] = SettingFile(f"simulator/{name}", setting, clock_ns)
+    if vbd is not None:
+        children["vbd"] = ControlFile("simulator/vbd", vbd, made_ns)
     return Directory("simulator", children, made_ns)
