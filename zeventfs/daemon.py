@@ -37,6 +37,7 @@ from zeventfs.nodes.pools import pools_directory
 from zeventfs.nodes.simulator import Setting, simulator_directory
 from zeventfs.nodes.sources import sources_directory
 from zeventfs.nodes.tree import tree
+from zeventfs.nodes.vbd import VbdsDirectory, vbd_directory
 from zeventfs.nvlist import Type, decode
 from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
@@ -210,14 +211,23 @@ class _Daemon:
             "debug": debug_directory(self._requests, time.time_ns),
         }
         if self._teller is not None:
+            simulated = self._simulated_vbds
             others["simulator"] = simulator_directory(
-                self._inject, time.time_ns, _settings(self._teller)
+                self._inject,
+                time.time_ns,
+                _settings(self._teller),
+                None if simulated is None else simulated.act,
             )
+        shown = self._tapdisks if self._simulated_vbds is None else self._simulated_vbds.vbds
+        self._vbds: VbdsDirectory | None = None
+        if shown is not None:
+            self._vbds = others["vbd"] = vbd_directory(shown, events.views, events.around)
         return tree(events, others, time.time_ns)
 
     def _bells(self) -> Iterable[Bell]:
         """What anybody may wait for."""
-        return (self._arrival, *self._views.bells())
+        vbds = () if self._vbds is None else self._vbds.bells()
+        return (self._arrival, *self._views.bells(), *vbds)
 
     def _requests(self) -> bytes:
         return self._operations.requests()

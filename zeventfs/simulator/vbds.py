@@ -36,6 +36,7 @@ _BEATS: Final = 8  # events that the rest of the story has while one thing happe
 _RATE_MOST: Final = 40.0  # beyond that VBDs don't live any faster: each is a process or two
 _STOPPED_S: Final = 0.5
 _SOCKET_MOST: Final = 80  # bytes of a directory in which sockets can be, of the 108 of unix(7)
+_TELL_S: Final = 1.0  # who doesn't answer in that time is stopped
 _STANDING: Final = ("new", "pending", "failed", "completed")
 
 
@@ -130,7 +131,7 @@ class SimulatedVbds:
         """Tell a tapdisk *line*; what it says. Raises Invalid; nobody there is no harm."""
         try:
             said = await trio.to_thread.run_sync(
-                tell, self._directory, pid, line, abandon_on_cancel=True
+                tell, self._directory, pid, line, _TELL_S, abandon_on_cancel=True
             )
         except OSError as error:
             raise Invalid(f"process {pid} can't be told: {error.strerror or error}") from None
