@@ -59,6 +59,8 @@ class SimulatedVbds:
         self._random = random.Random(f"vbds {seed}")  # noqa: S311 - a story, no secret
         self._rate = rate
         shutil.rmtree(place, ignore_errors=True)  # of a daemon that was killed
+        with suppress(OSError):
+            place.unlink()
         place.mkdir(mode=0o700, parents=True)
         self._descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._directory = _short(place, self._descriptor)
