@@ -3,8 +3,8 @@
 import contextlib
 import errno
 import os
-import shutil
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator

@@ -234,3 +234,12 @@ async def test_requests_are_counted_by_what_a_tapdisk_tells(world: World) -> Non
         os.kill(simulated.pid, signal.SIGKILL)
         await until(lambda: states(source, "0") == ORPHAN)
         assert set(await shown.queue()) == {None}
+
+
+async def test_a_broken_chain_is_told_when_its_image_is_seen(world: World, tmp_path: Path) -> None:
+    simulated = world.tapdisks.start()
+    await created(simulated, 0, f"vhd:{tmp_path}/missing.vhd")
+    async with world.watching():
+        await until(lambda: world.posted.of("tapdisk.chain.broken", "0"))
+    [event] = world.posted.of("tapdisk.chain.broken", "0")
+    assert (event["reason"], event["depth"]) == ("missing", 0)

@@ -265,7 +265,7 @@ class Agent:
             return
         if isinstance(fact, Replied) and fact.image is not None:
             driven.vbd.disk = fact.image
-            self._nursery.start_soon(driven.vbd.chain)
+            self._nursery.start_soon(driven.vbd.check_chain)
         self._hear(minor, fact)
         if isinstance(fact, Replied) and fact.reply is Reply.CLOSE:
             await self._release(minor, driven, found)

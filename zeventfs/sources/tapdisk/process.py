@@ -108,13 +108,23 @@ def spawn(command: Sequence[str]) -> tuple[Process, int]:
             setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
         )
         os.set_blocking(reading, False)
+        return _owned(pid), reading
     except BaseException:
         os.close(reading)
         raise
     finally:
         os.close(writing)
         os.close(null)
-    return Process(pid, ours=True), reading
+
+
+def _owned(pid: int) -> Process:
+    """Our child *pid*, which is not left alone where it can't be watched. Raises OSError."""
+    try:
+        return Process(pid, ours=True)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 async def read_line(reading: int) -> str:

@@ -30,7 +30,7 @@ __all__ = ["AT_REST", "Figures", "Found", "Place", "SeenVbd", "Steers"]
 AT_REST: Final = States(Channel.DEAD, Vbd.UNPAUSED, Shutdown.DOWN)
 _NOT_KNOWN: Final = Queue(None, None, None, None)
 _CHAINED: Final = frozenset({"vhd", "aio"})  # the drivers whose images are files or devices here
-_CHAINS_AT_ONCE: Final = 8  # storage that hangs holds so many threads, and no more
+_CHAINS_AT_ONCE: Final = 8  # storage that hangs holds so many threads of each kind, and no more
 
 Figures = Callable[[int, int], Awaitable[tuple[Queue, Kicks] | None]]
 
@@ -73,7 +73,8 @@ class Place:
         self.events = events
         self.shared_memory = shared_memory
         self.figures = figures
-        self.threads = trio.CapacityLimiter(_CHAINS_AT_ONCE)
+        self.readers = trio.CapacityLimiter(_CHAINS_AT_ONCE)
+        self.checks = trio.CapacityLimiter(_CHAINS_AT_ONCE)
 
 
 class SeenVbd:
@@ -143,17 +144,11 @@ class SeenVbd:
         return None if figures is None else figures[1]
 
     async def chain(self) -> Chain | None:
-        driver, path = image_path(self.image)
-        if driver not in _CHAINED:
-            return None
-        in_use = self.states.channel is Channel.RUNNING
-        chain = await trio.to_thread.run_sync(
-            lambda: read_chain(path, driver, in_use=in_use),
-            abandon_on_cancel=True,
-            limiter=self._place.threads,
-        )
-        self._tell_problems(chain)
-        return chain
+        return await self._read_chain(self._place.readers)
+
+    async def check_chain(self) -> None:
+        """Post what is wrong with the image that was opened; readers don't wait for it."""
+        await self._read_chain(self._place.checks)
 
     def ask(self, request: Request) -> None:
         if self.steers is None:
@@ -192,6 +187,19 @@ class SeenVbd:
         """It is listed no more; who waits for it is told."""
         self.gone = True
         self.changed.ring()
+
+    async def _read_chain(self, limiter: trio.CapacityLimiter) -> Chain | None:
+        driver, path = image_path(self.image)
+        if driver not in _CHAINED:
+            return None
+        in_use = self.states.channel is Channel.RUNNING
+        chain = await trio.to_thread.run_sync(
+            lambda: read_chain(path, driver, in_use=in_use),
+            abandon_on_cancel=True,
+            limiter=limiter,
+        )
+        self._tell_problems(chain)
+        return chain
 
     def _tell_problems(self, chain: Chain) -> None:
         """Post what is newly found broken."""

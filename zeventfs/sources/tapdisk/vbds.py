@@ -73,6 +73,7 @@ class TapdiskSource:
         self._place = Place(self._events, settings.shared_memory, settings.figures)
         self._watch = Watch(self._directory, settings.poll_s, self, mortal=settings.mortal)
         self._agent: Agent | None = None
+        self._nursery: trio.Nursery | None = None
         self._vbds: dict[int, SeenVbd] = {}
         self._state = SourceState.READY
         self._reason = ""
@@ -82,6 +83,7 @@ class TapdiskSource:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch, and drive, until cancelled."""
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             if self._settings.command is not None:
                 self._agent = Agent(
                     self._directory, self._settings.command, self, nursery, self._settings.limits
@@ -250,9 +252,11 @@ class TapdiskSource:
             self._events.error(Subject(None, found.pid), errno.EPROTO, "LIST", reason)
             return
         vbd.tapdisk, vbd.observed = found, observed
-        if row.path:
-            vbd.image = row.path
+        opened = row.path and row.path != vbd.image
+        vbd.image = row.path or vbd.image
         vbd.become(observed.states, found.pid, f"listed with {observed}")
+        if opened and self._nursery is not None:
+            self._nursery.start_soon(vbd.check_chain)
         if self._agent is not None and adoptable(observed.states) and row.path:
             self._agent.adopt(vbd, found)
 

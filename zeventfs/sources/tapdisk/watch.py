@@ -5,6 +5,7 @@ tapdisks at once. One that doesn't answer as it should is asked apart from the o
 are not late.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -31,6 +32,8 @@ from zeventfs.tapdisk.sweep import sweep
 from zeventfs.vbd.facts import Exited
 
 __all__ = ["Heard", "Watch"]
+
+log = logging.getLogger(__name__)
 
 _ANSWER_S: Final = 2.0
 _MEETING_S: Final = 1.0  # from the socket's name to its being listened on
@@ -195,7 +198,10 @@ class Watch:
             return
         try:
             process = Process(pid)
-        except (OSError, OverflowError):  # nobody: the socket of one that was killed
+        except (ProcessLookupError, OverflowError):  # the socket of one that was killed
+            return
+        except OSError as error:
+            log.warning("process %d can't be watched: %s", pid, error.strerror)
             return
         found = self.found[pid] = Found(process, f"{self.directory}/{wire.socket_name(pid)}")
         self._nursery.start_soon(self._begin, found)
