@@ -81,7 +81,8 @@ class World:
 
     def __exit__(self, *error: object) -> None:
         names = [each.name for each in self.directory.glob("ctl*")]
-        for pid in [pid for name in names if (pid := control_pid(name)) is not None]:
+        pids = {pid for name in names if (pid := control_pid(name)) is not None}
+        for pid in pids - {os.getpid()}:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             with suppress(ChildProcessError):

@@ -148,6 +148,9 @@ async def test_the_story_has_all_that_can_happen(
         await until(lambda: list(vbds.vbds) == ["0", "1", "2"])
         everything = {"PAUSING", "PAUSED", "UNPAUSED", "BROKEN", "DEAD"}
         await until(lambda: everything == {each["to"] for each in posted.of("tapdisk.vbd")})
+        errors = {"killed by SIGKILL", "RESUME: ENOENT: the SR is away"}
+        await until(lambda: errors <= {each["reason"] for each in posted.of("tapdisk.error")})
+        await until(lambda: "DOWN" in {each["to"] for each in posted.of("tapdisk.shutdown")})
         rate = 0.0
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tapdisk_sources import World, created, until
 
 from zeventfs.errors import Denied
 from zeventfs.sources.status import SourceState
+from zeventfs.sources.tapdisk.inotify import Change, Inotify, Mask
 from zeventfs.sources.tapdisk.vbds import TapdiskSource
 from zeventfs.tapdisk.client import Tapdisk
 from zeventfs.vbd.observed import ATTACHED, ORPHAN, RUNNING
@@ -180,6 +182,48 @@ async def test_one_that_is_another_than_its_socket_says_is_told(world: World) ->
         world.tapdisks.start("--tell", "pid:wrong garbage")
         await until(lambda: world.posted.of("tapdisk.error"))
     assert "vbd" not in world.posted.of("tapdisk.error")[0]
+
+
+async def test_a_socket_that_is_anothers_is_told(world: World) -> None:
+    async with world.watching() as source:
+        simulated = await running(world, source, 0)
+        (world.directory / f"ctl{os.getpid()}").symlink_to(simulated.path)
+        await until(lambda: world.posted.of("tapdisk.error"))
+    reason = world.posted.of("tapdisk.error")[0]["reason"]
+    assert reason == f"process {os.getpid()} says that it is {simulated.pid}"
+
+
+async def test_a_socket_that_was_left_by_one_whose_pid_is_anothers_now_is_nobodys(
+    world: World,
+) -> None:
+    world.directory.mkdir(parents=True)
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(world.directory / f"ctl{os.getpid()}"))
+    left.close()
+    async with world.watching() as source:
+        await until(lambda: os.getpid() in source._watch.found)
+        await until(lambda: not source._watch.found)
+        await running(world, source, 0)
+    assert not world.posted.of("tapdisk.error")
+
+
+async def test_where_changes_were_lost_it_is_looked_around(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = Inotify.changes
+
+    async def lose(inotify: Inotify) -> list[Change]:
+        await changes(inotify)
+        return [Change(-1, "", Mask.Q_OVERFLOW)]
+
+    monkeypatch.setattr(Inotify, "changes", lose)
+    async with world.watching() as source:
+        simulated = await running(world, source, 0)
+        await running(world, source, 1)
+        os.kill(simulated.pid, signal.SIGKILL)
+        await until(lambda: states(source, "0") == ORPHAN)
+        (world.directory / "tapdisk/tapdisk-0").unlink()
+        await until(lambda: list(source) == ["1"])
 
 
 async def test_a_vbd_that_two_claim_stays_with_the_first(world: World) -> None:

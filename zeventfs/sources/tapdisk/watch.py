@@ -143,6 +143,7 @@ class Watch:
         while True:
             for change in await inotify.changes():
                 if change.overflowed:
+                    markers = self._watch_markers(inotify)
                     self._look_around()
                 elif change.watch == place:
                     if change.ended:
@@ -208,11 +209,12 @@ class Watch:
 
     async def _begin(self, found: Found) -> None:
         """Ask who it is, and watch it from then on; nobody may be there after all."""
-        answer: TapdiskError | None = None
+        answer: tuple[Listed, ...] | TapdiskError
         try:
             pid = await self._greet(found)
             if pid != found.pid:
-                answer = Lied(f"process {found.pid} says that it is {pid}")
+                raise Lied(f"process {found.pid} says that it is {pid}")
+            answer = await found.client.list()
         except Gone:
             del self.found[found.pid]
             found.process.close()
@@ -221,13 +223,7 @@ class Watch:
             answer = error
         assert self._nursery is not None
         self._nursery.start_soon(self._await_end, found)
-        if answer is None:
-            try:
-                self._hear(found, await found.client.list())
-            except TapdiskError as error:
-                self._hear(found, error)
-        else:
-            self._hear(found, answer)
+        self._hear(found, answer)
         self.meet(found)
 
     async def _greet(self, found: Found) -> int:
