@@ -384,6 +384,11 @@ async def test_an_orphan_is_freed_by_rmdir(world: World) -> None:
     (world.directory / "tapdisk/tapdisk-2").touch()
     async with world.steering() as source:
         await until(lambda: list(source) == ["2"])
+        shown = source.get("2")
+        assert shown is not None
+        await until(lambda: shown.status().states == DEAD)
+        with pytest.raises(Down, match="no tapdisk has it"):
+            shown.ask(Request.START)
         source.vanish("2")
         assert list(source) == markers(world) == []
         await started(source, "2")

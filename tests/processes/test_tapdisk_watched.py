@@ -287,3 +287,21 @@ async def test_a_broken_chain_is_told_when_its_image_is_seen(world: World, tmp_p
         await until(lambda: world.posted.of("tapdisk.chain.broken", "0"))
     [event] = world.posted.of("tapdisk.chain.broken", "0")
     assert (event["reason"], event["depth"]) == ("missing", 0)
+
+
+async def test_a_bug_in_the_source_is_not_the_end_of_the_tree(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.steering() as source:
+        await running(world, source, 0)
+
+        def fail(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(source._watch, "_miss", fail)
+        await until(lambda: source.status().state is SourceState.LOST)
+        assert "ZeroDivisionError" in source.status().reason
+        assert states(source, "0") == RUNNING
+        with pytest.raises(Denied):
+            source.appear("1")
+    assert len(caplog.records) == 1

@@ -119,11 +119,11 @@ class SimulatedVbds:
             case ["remove", vbd]:
                 self.vbds.vanish(vbd)
             case ["kill", vbd]:
-                os.kill(self._pid(vbd), signal.SIGKILL)
+                self._signal(vbd, signal.SIGKILL)
             case ["kill", vbd, name]:
-                os.kill(self._pid(vbd), _signal(name))
+                self._signal(vbd, _signal_named(name))
             case ["stop", vbd]:  # it could not say that it has understood
-                os.kill(self._pid(vbd), signal.SIGSTOP)
+                self._signal(vbd, signal.SIGSTOP)
             case [verb, vbd, *rest] if verb not in {"add", "remove", "kill", "stop"}:
                 await self._tell(self._pid(vbd), " ".join([verb, *rest]))
             case _:
@@ -157,8 +157,15 @@ class SimulatedVbds:
     # The story
 
     async def _tell_story(self) -> None:
+        try:
+            await self._tell_all()
+        except Exception:  # a bug in the story is not the end of the tree
+            log.exception("the story of the simulator's VBDs broke off")
+
+    async def _tell_all(self) -> None:
         for vbd in _FIRST:
-            self._add(vbd, self._image(vbd))
+            with suppress(ZeventfsError):  # somebody was quicker
+                self._add(vbd, self._image(vbd))
         happenings: tuple[Callable[[str], Awaitable[None]], ...] = (
             self._guest,
             self._pause,
@@ -214,7 +221,7 @@ class SimulatedVbds:
         await self._renew(vbd)
 
     async def _crash(self, vbd: str) -> None:
-        os.kill(self._pid(vbd), signal.SIGKILL)
+        self._signal(vbd, signal.SIGKILL)
         await self._wait(_BEATS)
         await self._renew(vbd)
 
@@ -248,12 +255,21 @@ class SimulatedVbds:
             raise Invalid(f"VBD {vbd} has no tapdisk")
         return pid
 
+    def _signal(self, vbd: str, number: int) -> None:
+        try:
+            os.kill(self._pid(vbd), number)
+        except ProcessLookupError:
+            raise Invalid(f"VBD {vbd} has no tapdisk any more") from None
+
     def _image(self, vbd: str) -> str:
         """An image for *vbd*: a file that is as large as the simulated tapdisk says."""
         path = self._place / f"disk{vbd}"
         if vbd.isdecimal() and not path.exists():
-            with path.open("wb") as file:
-                file.truncate(_IMAGE_BYTES)
+            try:
+                with path.open("wb") as file:
+                    file.truncate(_IMAGE_BYTES)
+            except OSError as error:
+                raise Invalid(f"there can be no image at {path}: {error.strerror}") from None
         return f"aio:{self._directory}/{path.name}"
 
     def _add(self, vbd: str, image: str) -> None:
@@ -274,7 +290,7 @@ def _short(place: Path, descriptor: int) -> str:
     return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
-def _signal(name: str) -> int:
+def _signal_named(name: str) -> int:
     try:
         return signal.Signals(int(name)) if name.isdecimal() else signal.Signals[f"SIG{name}"]
     except (ValueError, KeyError):

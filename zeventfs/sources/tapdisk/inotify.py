@@ -118,12 +118,12 @@ async def directory_at(path: str, retry_s: float) -> None:
     While there is none, the nearest directory above it is watched; where that can't be, it is
     looked for every *retry_s* seconds.
     """
-    while not Path(path).is_dir():  # noqa: ASYNC240 - asks no storage, but a system's own directory
+    while not _is_directory(path):
         try:
             with Inotify() as inotify:
                 above = _above(path)
                 inotify.add(above)
-                if above == _above(path) and not Path(path).is_dir():  # noqa: ASYNC240 - as above
+                if above == _above(path) and not _is_directory(path):
                     await inotify.changes()
         except OSError:
             await trio.sleep(retry_s)
@@ -131,4 +131,8 @@ async def directory_at(path: str, retry_s: float) -> None:
 
 def _above(path: str) -> str:
     """The nearest directory above *path* that is there."""
-    return str(next(each for each in Path(path).parents if each.is_dir()))
+    return str(next(each for each in Path(path).parents if _is_directory(str(each))))
+
+
+def _is_directory(path: str) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - where Path.is_dir raises, this is False

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import trio
 
 from zeventfs.bell import Bell
-from zeventfs.errors import Denied, Malformed
+from zeventfs.errors import Denied, Down, Malformed
 from zeventfs.sources.tapdisk.events import Events, Subject
 from zeventfs.sources.tapdisk.process import Process
 from zeventfs.tapdisk.client import Tapdisk
@@ -151,6 +151,8 @@ class SeenVbd:
         await self._read_chain(self._place.checks)
 
     def ask(self, request: Request) -> None:
+        if self.steers is None and self.states.vbd is Vbd.BROKEN:
+            raise Down(f"the VBD is BROKEN: {self._reason}")
         if self.steers is None:
             raise Denied(f"VBD {self.id} is only watched")
         self.steers.ask(self, request)

@@ -5,6 +5,8 @@ way it is one object, with one way to change.
 """
 
 import errno
+import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +32,8 @@ from zeventfs.vbd.shown import ShownVbd
 from zeventfs.vbd.states import Channel, Shutdown, States
 
 __all__ = ["Settings", "TapdiskSource"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +86,24 @@ class TapdiskSource:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch, and drive, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            if self._settings.command is not None:
-                self._agent = Agent(
-                    self._directory, self._settings.command, self, nursery, self._settings.limits
-                )
-            await nursery.start(self._watch.run)
-            task_status.started()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                if self._settings.command is not None:
+                    self._agent = Agent(
+                        self._directory,
+                        self._settings.command,
+                        self,
+                        nursery,
+                        self._settings.limits,
+                    )
+                await nursery.start(self._watch.run)
+                task_status.started()
+        except Exception as error:  # a bug here is not the end of the tree
+            log.exception("tapdisks are watched no more")
+            self.lost(f"it broke off: {error!r}")
+        finally:
+            self._agent = self._nursery = None
 
     # What the tree asks (ShownVbds)
 
@@ -106,7 +120,7 @@ class TapdiskSource:
             raise Invalid(f"a VBD is called by its minor, 0 to {wire.ALL - 1}, not {vbd[:20]!r}")
         if minor in self._vbds:
             raise Exists(f"there is a VBD {minor} already")
-        if not agent.drives(minor) and Path(self._directory, wire.marker_name(minor)).exists():
+        if not agent.drives(minor) and os.path.lexists(self._marker(minor)):
             raise Exists(f"minor {minor} is taken")
         agent.appear(self._add(minor, AT_REST))
 
@@ -120,7 +134,10 @@ class TapdiskSource:
         elif seen.tapdisk is not None:
             raise Busy(f"VBD {vbd} is another's: its tapdisk runs, and has no image open")
         else:
-            Path(self._directory, wire.marker_name(seen.minor)).unlink(missing_ok=True)
+            try:
+                self._marker(seen.minor).unlink(missing_ok=True)
+            except OSError as error:
+                raise Denied(f"minor {vbd} can't be given back: {error.strerror}") from None
             self.hide(seen)
 
     def status(self) -> SourceStatus:
@@ -166,7 +183,7 @@ class TapdiskSource:
             self._events.error(Subject(None, found.pid), error.errno, "LIST", str(error))
 
     def exited(self, found: Found, exited: Exited) -> None:
-        killed = Path(found.client.path).exists()  # who exits by itself removes its socket
+        killed = os.path.lexists(found.client.path)  # who exits by itself removes its socket
         for vbd in self._of(found):
             if vbd.steers is not None:
                 continue
@@ -225,6 +242,9 @@ class TapdiskSource:
         if self._agent is None:
             raise Denied("tapdisks are only watched here")
         return self._agent
+
+    def _marker(self, minor: int) -> Path:
+        return Path(self._directory, wire.marker_name(minor))
 
     def _add(self, minor: int, states: States) -> SeenVbd:
         vbd = self._vbds[minor] = SeenVbd(minor, states, self._place)
