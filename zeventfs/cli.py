@@ -17,8 +17,9 @@ __all__ = ["main"]
 
 SOURCES: Final = """\
 SOURCE:
-  auto         the kernel's devices where this release reads them, else the simulator
-  sim          a simulator that stands where the kernel's queue stands
+  auto         what the host has, as far as this release reads it, else the simulator
+  sim          a simulator that stands where the kernel's queue stands, and tapdisks
+  tapdisk      the VBDs of the host's tapdisks
   replay:FILE  recorded events: packed nvlists, each after its length, or JSON lines
   Several are joined with "+".
 
@@ -33,6 +34,9 @@ OPTIONS, comma-separated:
   sim.rate=           simulated events a second; 0: only what is injected (2)
   sim.scenario=       what happens: a built-in story's name or a JSON file's path (tank)
   replay.rate=        replayed events a second; 0: at once (0)
+  tapdisk.dir=        where tapdisks' control sockets are (/run/blktap-control)
+  tapdisk.poll=       seconds from one look at them to the next (1)
+  tapdisk.control     the owner makes and steers VBDs, by the program TAPDISK names (tapdisk)
   log=                stderr, syslog or a file's absolute path
 """
 

@@ -11,6 +11,7 @@ import math
 import os
 import pwd
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,10 @@ SEED_MOST: Final = (1 << 64) - 1
 ID_MOST: Final = (1 << 32) - 2  # all ones means "no change" to chown(2)
 
 NAME_MAX: Final = 255  # bytes of one file name, limits.h
+TAPDISK_DIR: Final = "/run/blktap-control"
+TAPDISK_DIR_MOST: Final = 90  # bytes: a control socket's name has 108 with its NUL, unix(7)
+POLL_LEAST: Final = 0.1
+POLL_MOST: Final = 3600.0
 SYMLINKS_MOST: Final = 40  # as the kernel counts them, path_resolution(7)
 
 # mount(8)'s own: those that it hands to every helper and that mean nothing to a read-only tree.
@@ -56,7 +61,7 @@ GENERIC: Final = frozenset(
 )
 GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=", "uhelper=", "helper=")
 
-LATER: Final = frozenset({"zfs", "tapdisk", "dm"})
+LATER: Final = frozenset({"zfs", "dm"})
 # A "+" joins sources only where one begins after it: a replayed file's name may hold others.
 JOINT: Final = re.compile(r"\+(?=(?:auto|sim|zfs|tapdisk|dm)(?:\+|$)|replay:)")
 
@@ -65,10 +70,11 @@ JOINT: Final = re.compile(r"\+(?=(?:auto|sim|zfs|tapdisk|dm)(?:\+|$)|replay:)")
 class Config:
     """One mount, as asked for; paths are absolute, `retain` and `segment` in bytes.
 
-    `sources` holds "sim" and "replay:/absolute/path", `auto` already resolved; rates are events a
-    second; `sim_scenario` is a built-in's name or a file's absolute path; `mode` is the permission
-    bits of a readable file; `log` is "stderr", "syslog" or the absolute path of a file. `runtime`
-    is this mount's own directory for what must outlive a daemon; nobody has made it yet.
+    `sources` holds "sim", "tapdisk" and "replay:/absolute/path", `auto` already resolved; rates are
+    events a second, `tapdisk_poll` is in seconds; `sim_scenario` is a built-in's name or a file's
+    absolute path; `mode` is the permission bits of a readable file; `log` is "stderr", "syslog" or
+    the absolute path of a file. `runtime` is this mount's own directory for what must outlive a
+    daemon; nobody has made it yet.
     """
 
     sources: tuple[str, ...]
@@ -85,6 +91,9 @@ class Config:
     sim_rate: float
     sim_scenario: str
     replay_rate: float
+    tapdisk_dir: str
+    tapdisk_poll: float
+    tapdisk_control: bool
     log: str
 
 
@@ -118,12 +127,15 @@ def parse(
         sim_rate=2.0,
         sim_scenario="tank",
         replay_rate=0.0,
+        tapdisk_dir=TAPDISK_DIR,
+        tapdisk_poll=1.0,
+        tapdisk_control=False,
         log="stderr" if foreground else _background_log(runtime),
     )
     for words in options:
         for option in words.split(","):
             config = _apply(config, option.strip(), sloppy=sloppy)
-    return _settle_segment(config)
+    return _settle_segment(_settle_control(config))
 
 
 def _apply(config: Config, option: str, *, sloppy: bool) -> Config:
@@ -155,6 +167,16 @@ def _settle_segment(config: Config) -> Config:
             f"segment={config.segment} is more than retain={config.retain}: "
             "what is kept must hold a whole segment"
         )
+    return config
+
+
+def _settle_control(config: Config) -> Config:
+    if config.tapdisk_control:
+        if "tapdisk" not in config.sources:
+            raise Invalid("tapdisk.control is for source tapdisk")
+        program = os.environ.get("TAPDISK") or "tapdisk"
+        if shutil.which(program) is None:
+            raise Invalid(f"tapdisk.control: there is no program {program!r} (TAPDISK names one)")
     return config
 
 
@@ -240,6 +262,24 @@ def _read_log(value: str) -> str:
     raise Invalid(f"log={value} is no place to log to: stderr, syslog or a file's absolute path")
 
 
+def _read_tapdisk_dir(value: str) -> str:
+    if not value.startswith("/") or "\0" in value:
+        raise Invalid(f"tapdisk.dir={value} is no absolute path of a directory")
+    if len(os.fsencode(value)) > TAPDISK_DIR_MOST:
+        raise Invalid(f"tapdisk.dir={value} is too long: a socket in it has no more than 107 bytes")
+    return os.path.normpath(value)
+
+
+def _read_poll(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not POLL_LEAST <= seconds <= POLL_MOST:
+        raise Invalid(f"tapdisk.poll={value}: from {POLL_LEAST} to {POLL_MOST:.0f} seconds")
+    return seconds
+
+
 def _read_scenario(value: str) -> str:
     from zeventfs.simulator.scenario import load  # noqa: PLC0415  # umount needs no JSON
 
@@ -265,12 +305,15 @@ VALUED: Final[Mapping[str, Callable[[Config, str], Config]]] = {
     "sim.rate": lambda config, value: replace(config, sim_rate=read_sim_rate(value)),
     "sim.scenario": lambda config, value: replace(config, sim_scenario=_read_scenario(value)),
     "replay.rate": lambda config, value: replace(config, replay_rate=_read_replay_rate(value)),
+    "tapdisk.dir": lambda config, value: replace(config, tapdisk_dir=_read_tapdisk_dir(value)),
+    "tapdisk.poll": lambda config, value: replace(config, tapdisk_poll=_read_poll(value)),
     "log": lambda config, value: replace(config, log=_read_log(value)),
 }
 FLAGS: Final[Mapping[str, Callable[[Config], Config]]] = {
     "allow_other": lambda config: replace(config, allow_other=True),
     "ro": lambda config: replace(config, ro=True),
     "rw": lambda config: replace(config, ro=False),
+    "tapdisk.control": lambda config: replace(config, tapdisk_control=True),
 }
 
 
@@ -288,13 +331,15 @@ def parse_sources(text: str) -> tuple[str, ...]:
 
 def _source(word: str) -> str:
     kind, colon, file = word.partition(":")
-    if word in {"auto", "sim"}:
-        return "sim"  # auto: no kernel device is read in this release
+    if word == "auto":
+        return "tapdisk" if Path(TAPDISK_DIR).is_dir() else "sim"  # no other host's is read yet
+    if word in {"sim", "tapdisk"}:
+        return word
     if word in LATER:
-        raise Invalid(f"source {word} is not in this release: use auto, sim or replay:FILE")
+        raise Invalid(f"source {word} is not in this release: use auto, sim, tapdisk, replay:FILE")
     if kind == "replay" and colon:
         return f"replay:{_replayed(file)}"
-    raise Invalid(f"unknown source: {word!r} (auto, sim or replay:FILE, joined with +)")
+    raise Invalid(f"unknown source: {word!r} (auto, sim, tapdisk or replay:FILE, joined with +)")
 
 
 def _replayed(file: str) -> str:

@@ -8,6 +8,7 @@ import fcntl
 import gc
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from secrets import token_hex
 import trio
 
 from zeventfs.bell import Bell
+from zeventfs.blktap import PLACE, host_tapdisks, simulated_vbds
 from zeventfs.config import Config, read_sim_rate, read_sim_seed
 from zeventfs.errors import Invalid, MountFailed
 from zeventfs.event import Event
@@ -35,16 +37,18 @@ from zeventfs.nodes.pools import pools_directory
 from zeventfs.nodes.simulator import Setting, simulator_directory
 from zeventfs.nodes.sources import sources_directory
 from zeventfs.nodes.tree import tree
+from zeventfs.nodes.vbd import VbdsDirectory, vbd_directory
 from zeventfs.nvlist import Type, decode
 from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
 from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
 from zeventfs.simulator.teller import Teller
+from zeventfs.simulator.vbds import SimulatedVbds
 from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.player import play
 from zeventfs.sources.replay import ReplayDevice
-from zeventfs.sources.status import source_names
+from zeventfs.sources.status import SourceStatus, source_names
 from zeventfs.sources.zfs import ZfsSource
 
 __all__ = ["run"]
@@ -115,6 +119,7 @@ def _lock(lock: int, path: Path) -> None:
 
 def _clear_up(path: Path) -> None:
     """Remove what a daemon keeps in *path*, the lock last; a log there is its owner's."""
+    shutil.rmtree(path / PLACE, ignore_errors=True)
     for each in (*path.glob(_SEGMENTS), path / _HANDLES, path / _PID):
         with suppress(OSError):
             each.unlink()
@@ -141,7 +146,12 @@ class _Daemon:
         self._sources: list[ZfsSource] = []
         self._replays: dict[ReplayDevice, ZfsSource] = {}
         for name, source in zip(source_names(config.sources), config.sources, strict=True):
-            self._add_source(name, source)
+            if source != "tapdisk":
+                self._add_source(name, source)
+        append = self._journal.append
+        self._tapdisks = host_tapdisks(config, append, time.time_ns)
+        self._simulated_vbds = simulated_vbds(config, runtime, append, time.time_ns, self._rate)
+        self._answers = trio.Event()
         self._waits = Waits(MOST_WAITING, longest_wait_s())
         self._operations = Operations(
             self._tree(),
@@ -171,6 +181,17 @@ class _Daemon:
         if replay is not None:
             self._replays[replay] = drained
 
+    def _rate(self) -> float:
+        return 0.0 if self._teller is None else self._teller.rate
+
+    def _statuses(self) -> dict[str, Callable[[], SourceStatus]]:
+        statuses: dict[str, Callable[[], SourceStatus]] = {
+            each.name: each.status for each in self._sources
+        }
+        if self._tapdisks is not None:
+            statuses[self._tapdisks.name] = self._tapdisks.status
+        return statuses
+
     def _tree(self) -> Directory:
         events = EventsDirectory(
             self._journal,
@@ -189,20 +210,27 @@ class _Daemon:
                 lambda: self._journal.segments[0].lines.first_seq,
                 time.time_ns,
             ),
-            "sources": sources_directory(
-                {each.name: each.status for each in self._sources}, time.time_ns
-            ),
+            "sources": sources_directory(self._statuses(), time.time_ns),
             "debug": debug_directory(self._requests, time.time_ns),
         }
         if self._teller is not None:
+            simulated = self._simulated_vbds
             others["simulator"] = simulator_directory(
-                self._inject, time.time_ns, _settings(self._teller)
+                self._inject,
+                time.time_ns,
+                _settings(self._teller),
+                None if simulated is None else simulated.act,
             )
+        shown = self._tapdisks if self._simulated_vbds is None else self._simulated_vbds.vbds
+        self._vbds: VbdsDirectory | None = None
+        if shown is not None:
+            self._vbds = others["vbd"] = vbd_directory(shown, events.views, events.around)
         return tree(events, others, time.time_ns)
 
     def _bells(self) -> Iterable[Bell]:
         """What anybody may wait for."""
-        return (self._arrival, *self._views.bells())
+        vbds = () if self._vbds is None else self._vbds.bells()
+        return (self._arrival, *self._views.bells(), *vbds)
 
     def _requests(self) -> bytes:
         return self._operations.requests()
@@ -243,10 +271,26 @@ class _Daemon:
                     nursery.start_soon(self._teller.run)
                 for replay in self._replays:
                     nursery.start_soon(self._replay, replay)
-                await serve(self._operations, self._bells, mountpoint, ready, asked)
+                if self._tapdisks is not None:
+                    nursery.start_soon(self._tapdisks.run)
+                if self._simulated_vbds is not None:
+                    nursery.start_soon(self._simulate_vbds, self._simulated_vbds)
+                await serve(self._operations, self._bells, mountpoint, self._ready(ready), asked)
                 nursery.cancel_scope.cancel()
         finally:
             await unmount(mountpoint)
+
+    def _ready(self, ready: Callable[[], None]) -> Callable[[], None]:
+        def answers() -> None:
+            ready()
+            self._answers.set()
+
+        return answers
+
+    async def _simulate_vbds(self, vbds: SimulatedVbds) -> None:
+        """Begin once the mount is answered, which half a dozen new processes would delay."""
+        await self._answers.wait()
+        await vbds.run()
 
     async def _replay(self, device: ReplayDevice) -> None:
         """Play a recording; its end is an event, and readers wait on."""

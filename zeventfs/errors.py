@@ -7,10 +7,13 @@ __all__ = [
     "Closing",
     "DamagedState",
     "Denied",
+    "Down",
+    "Exists",
     "Fixed",
     "Full",
     "Interrupted",
     "Invalid",
+    "Malformed",
     "MountFailed",
     "NotFound",
     "Stale",
@@ -56,6 +59,12 @@ class Fixed(ZeventfsError):
     errno = errno.EPERM
 
 
+class Exists(ZeventfsError):
+    """There is one of that name already (EEXIST)."""
+
+    errno = errno.EEXIST
+
+
 class Full(ZeventfsError):
     """There is no room for one more (ENOSPC)."""
 
@@ -96,10 +105,22 @@ class Closing(ZeventfsError):
     errno = errno.ESHUTDOWN
 
 
+class Down(ZeventfsError):
+    """The VBD is dead or broken, and takes no requests (ESHUTDOWN)."""
+
+    errno = errno.ESHUTDOWN
+
+
 class Stale(ZeventfsError):
     """What the handle stood for has been evicted (ESTALE)."""
 
     errno = errno.ESTALE
+
+
+class Malformed(ZeventfsError):
+    """What a device answered can't be so (EPROTO)."""
+
+    errno = errno.EPROTO
 
 
 class DamagedState(ZeventfsError):

@@ -261,7 +261,9 @@ def _parser() -> UsageParser:
         prog="mount.zeventfs",
         description="Mount zeventfs; called by mount -t zeventfs (see mount(8)).",
     )
-    parser.add_argument("source", metavar="SOURCE", help="auto, sim or replay:FILE, joined with +")
+    parser.add_argument(
+        "source", metavar="SOURCE", help="auto, sim, tapdisk or replay:FILE; joined with +"
+    )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     parser.add_argument("-s", dest="sloppy", action="store_true", help="pass over unknown options")
     parser.add_argument("-f", dest="fake", action="store_true", help="all but the mount itself")

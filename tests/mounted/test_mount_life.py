@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -282,7 +283,9 @@ def test_a_damaged_runtime_directory_is_no_obstacle(mounted: Mounted, size: int)
     mounted.process.kill()
     mounted.process.wait(timeout=5.0)
     assert run(["umount", "-l", mounted.point]).returncode == 0
-    for file in mounted.runtime[0].iterdir():
+    for file in list(mounted.runtime[0].iterdir()):
+        if file.is_dir():
+            shutil.rmtree(file)
         file.write_bytes(os.urandom(size))
     mounted.start()
     mounted.post(3)

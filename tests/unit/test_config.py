@@ -136,8 +136,54 @@ def test_the_log_is_syslog_in_the_background_or_beside_the_state_without_one(
     assert options().log == expected
 
 
-def test_auto_is_the_simulator() -> None:
+def test_auto_is_what_the_host_has_or_else_the_simulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TAPDISK_DIR", str(tmp_path / "blktap-control"))
     assert parse_sources("auto") == ("sim",)
+    (tmp_path / "blktap-control").mkdir()
+    assert parse_sources("auto") == ("tapdisk",)
+    assert parse_sources("sim+tapdisk") == ("sim", "tapdisk")
+
+
+def test_tapdisks_are_watched_every_second_unless_it_is_said_otherwise(tmp_path: Path) -> None:
+    config = parse("tapdisk", tmp_path)
+    assert config.tapdisk_dir == "/run/blktap-control"
+    assert (config.tapdisk_poll, config.tapdisk_control) == (1.0, False)
+    config = parse("tapdisk", tmp_path, ["tapdisk.dir=/a//b/,tapdisk.poll=0.5"])
+    assert (config.tapdisk_dir, config.tapdisk_poll) == ("/a/b", 0.5)
+
+
+def test_who_steers_tapdisks_has_a_program_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAPDISK", "sh")
+    assert parse("tapdisk", tmp_path, ["tapdisk.control"]).tapdisk_control
+    with pytest.raises(Invalid, match="for source tapdisk"):
+        parse("sim", tmp_path, ["tapdisk.control"])
+    monkeypatch.setenv("TAPDISK", "no-such-program")
+    with pytest.raises(Invalid, match="no program 'no-such-program'"):
+        parse("tapdisk", tmp_path, ["tapdisk.control"])
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "tapdisk.dir=",
+        "tapdisk.dir=relative",
+        "tapdisk.dir=/" + "x" * 90,
+        "tapdisk.dir=/a\0b",
+        "tapdisk.poll=0",
+        "tapdisk.poll=nan",
+        "tapdisk.poll=often",
+        "tapdisk.poll=3601",
+        "tapdisk.control=yes",
+        "tapdisk.poll",
+    ],
+)
+def test_an_option_of_tapdisks_that_makes_no_sense_is_refused(tmp_path: Path, option: str) -> None:
+    with pytest.raises(Invalid, match=r"tapdisk\."):
+        parse("tapdisk", tmp_path, [option])
 
 
 def test_sources_are_joined_with_plus_and_replayed_files_made_absolute(
@@ -154,8 +200,7 @@ def test_sources_are_joined_with_plus_and_replayed_files_made_absolute(
     ("source", "sentence"),
     [
         ("zfs", "source zfs is not in this release"),
-        ("sim+tapdisk", "source tapdisk is not in this release"),
-        ("dm", "source dm is not in this release"),
+        ("sim+dm", "source dm is not in this release"),
         ("sim+sim", "named twice"),
         ("auto+sim", "named twice"),
         ("", "unknown source"),

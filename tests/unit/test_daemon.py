@@ -180,7 +180,7 @@ async def test_a_bug_in_a_replay_is_not_the_end_of_the_tree(
 async def test_the_files_of_the_simulator_steer_its_story(tmp_path: Path) -> None:
     simulated = made(tmp_path, "sim", "sim.rate=0.5", "sim.seed=7")
     client = Client(simulated._tree())
-    assert client.names("simulator") == ["inject", "scenario", "seed", "rate"]
+    assert client.names("simulator") == ["inject", "scenario", "seed", "rate", "vbd"]
     assert await client.content("simulator/seed") == b"7\n"
     assert await client.content("simulator/rate") == b"0.5\n"
     await client.write("simulator/seed", b"18446744073709551615\n")

@@ -205,3 +205,16 @@ async def test_a_setting_that_is_not_continued_is_logged_and_a_long_one_refused(
     assert "closed inside its JSON" in caplog.text
     with pytest.raises(Invalid, match="at most"):
         await (await knob.client().open("knob")).write(b"{" * (MAX_BEGUN + 1))
+
+
+async def test_vbd_is_there_where_it_is_simulated_and_is_given_each_write_as_a_whole() -> None:
+    told: list[bytes] = []
+
+    async def act(written: bytes) -> None:
+        told.append(written)
+
+    assert Client(simulator_directory(act, lambda: 0)).names("") == ["inject"]
+    client = Client(simulator_directory(act, lambda: 0, vbd=act))
+    assert client.names("") == ["inject", "vbd"]
+    await client.write("vbd", b"add 7\nadd 8\n")
+    assert told == [b"add 7\nadd 8\n"]

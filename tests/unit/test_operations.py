@@ -117,8 +117,13 @@ async def test_only_what_is_written_to_may_be_truncated_and_nothing_else_changed
 
 
 async def test_the_tree_is_not_changed_from_outside(kernel: Kernel) -> None:
-    for name in ("create", "link", "mkdir", "mknod", "rename", "rmdir", "symlink", "unlink"):
+    for name in ("create", "link", "mknod", "rename", "symlink", "unlink"):
         assert await error_of(getattr(kernel.ops, name)(1, 2, 3)) == errno.EPERM
+    for parent in (ROOT, await kernel.lookup("events")):
+        assert await error_of(kernel.ops.mkdir(parent, b"x", 0o755, CONTEXT)) == errno.EPERM
+        assert await error_of(kernel.ops.rmdir(parent, b"stream", CONTEXT)) == errno.EPERM
+    readme = await kernel.lookup("README")
+    assert await error_of(kernel.ops.mkdir(readme, b"x", 0o755, CONTEXT)) == errno.ENOTDIR
     for name in ("getxattr", "listxattr", "removexattr", "setxattr"):
         error = await error_of(getattr(kernel.ops, name)(1, 2))
         assert error == errno.ENOSYS, "the kernel asks once, and says EOPNOTSUPP from then on"

@@ -34,7 +34,7 @@ class Ownership:
         """st_mode of *node*: whoever may read may list, and only the owner may steer."""
         if isinstance(node, Directory):
             readable = self.mode & 0o444
-            return stat.S_IFDIR | readable | readable >> 2
+            return stat.S_IFDIR | readable | readable >> 2 | (0o200 if node.steerable else 0)
         assert isinstance(node, File)
         readers = 0o400 if node.private else 0o444
         mode = self.mode & readers if node.readable else 0

@@ -193,6 +193,21 @@ class Operations(pyfuse3.Operations):
     async def releasedir(self, fh: int) -> None:
         self._listings.pop(fh, None)
 
+    @answers(of_name)
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        del mode, ctx  # modes are given at mount
+        node = self._directory(parent_inode).make(os.fsdecode(name))
+        entry = await self._inodes.attributes(node)
+        self._inodes.remember(node)
+        return entry
+
+    @answers(of_name)
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        del ctx
+        self._directory(parent_inode).remove(os.fsdecode(name))
+
     @answers(of_tree)
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         del ctx
@@ -300,14 +315,12 @@ class Operations(pyfuse3.Operations):
         except Exception:
             log.exception("release of %d failed", fh)
 
-    # The tree is not changed from outside
+    # The tree is not changed from outside, but for what mkdir and rmdir ask of some directories
 
     create: Any = refusal("create", errno.EPERM, of_name)
     link: Any = refusal("link", errno.EPERM, of_inode)
-    mkdir: Any = refusal("mkdir", errno.EPERM, of_name)
     mknod: Any = refusal("mknod", errno.EPERM, of_name)
     rename: Any = refusal("rename", errno.EPERM, of_name)
-    rmdir: Any = refusal("rmdir", errno.EPERM, of_name)
     symlink: Any = refusal("symlink", errno.EPERM, of_name)
     unlink: Any = refusal("unlink", errno.EPERM, of_name)
     # The kernel makes EOPNOTSUPP of it, and asks no more (fs/fuse/xattr.c).

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import ClassVar, Protocol
 
 from zeventfs.bell import Bell
-from zeventfs.errors import Denied, NotFound
+from zeventfs.errors import Denied, Fixed, NotFound
 
 __all__ = [
     "Attributes",
@@ -128,6 +128,19 @@ class Directory(Node):
     def entries(self) -> Iterator[tuple[str, Node]]:
         """All names with their nodes."""
         yield from self._children.items()
+
+    @property
+    def steerable(self) -> bool:
+        """Whether the owner makes and removes directories here, which has something done."""
+        return False
+
+    def make(self, name: str) -> Node:
+        """Have a directory called *name* appear, and give it; Fixed where none can be made."""
+        raise Fixed(f"{self.key} has no {name}, and none can be made")
+
+    def remove(self, name: str) -> None:
+        """Have directory *name* go, which is listed no more at once; Fixed where none can."""
+        raise Fixed(f"{self.key}/{name} can't be removed")
 
 
 class File(Node):

@@ -273,9 +273,13 @@ class StreamFile(File):
         except BaseException:
             self._format.release()
             raise
-        opened = OpenStream(self._format, reader, self._bell, pid, self._readers)
+        opened = self.opened(reader, pid)
         self._readers[opened] = self.key
         return opened
+
+    def opened(self, reader: Reader, pid: int) -> OpenStream:
+        """What process *pid* has opened."""
+        return OpenStream(self._format, reader, self._bell, pid, self._readers)
 
     async def cursor(self) -> Reader:
         """A reader where readers begin, the format being held."""

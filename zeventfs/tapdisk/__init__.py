@@ -1,0 +1,1 @@
+"""Tapdisk's control protocol, and who asks by it."""
