@@ -583,7 +583,7 @@ def test_a_removed_vbds_tapdisk_that_never_closes_is_to_be_killed() -> None:
     machine = running()
     timer = timer_of(told(machine, PathRemoved()))
     effects = told(machine, TimedOut(timer=timer))
-    assert deeds(effects) == [Kill(pid=PID)]
+    assert deeds(effects) == [Kill()]
     assert machine.vbd is Vbd.DEAD
     assert deeds(told(machine, Exited(signal=9))) == [Destroy()]
 
@@ -593,7 +593,7 @@ def test_a_tapdisk_that_broke_its_vbd_by_silence_has_its_time_again_when_it_is_r
     told(machine, TimedOut(timer=timer_of(machine.ask(Request.PAUSE))))
     effects = told(machine, PathRemoved())
     assert deeds(effects) == []
-    assert deeds(told(machine, TimedOut(timer=timer_of(effects)))) == [Kill(pid=PID)]
+    assert deeds(told(machine, TimedOut(timer=timer_of(effects)))) == [Kill()]
 
 
 # Tapdisks that were found

@@ -14,7 +14,7 @@ next fact. None of them may be carried out by calling `ask` or `hear` from insid
             match effect:
                 case Launch():                spawn(vbd)               # Launched, LaunchFailed
                 case Send(message=message):   send(vbd, message)       # Replied, ErrorReplied
-                case Kill(pid=pid):           kill(vbd, pid)           # if that is wanted
+                case Kill():                  kill(vbd)                # by its pidfd, if at all
                 case StartTimer(timer=timer, seconds=seconds):
                     timers[vbd] = spawn_sleep(seconds, vbd, timer)     # TimedOut
                 case StopTimer():             timers[vbd].cancel()
@@ -37,6 +37,8 @@ What it has to see to:
 - A send has the driver's own time limits for connecting and writing. For the answer there is the
   timer: a driver that gives up the connection at TimedOut tells SendFailed afterwards, and one that
   keeps it may still tell the answer.
+- ErrorReplied and SendFailed are of what a Send asked for; a LIST or STATS of the driver's own that
+  fails is none of the machine's.
 - What was asked for is refused by `ask` (Down, Busy) or `request_named` (Invalid); nothing has
   changed then. Whether there is an image to open is the driver's to know, before it asks to start.
 - A VBD whose `vbd` is DEAD is to be listed no more; it is freed when its tapdisk has exited.

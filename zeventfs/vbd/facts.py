@@ -168,10 +168,9 @@ class Send:
 class Kill:
     """End the tapdisk by SIGKILL: its path is gone, and it neither closed nor exited in time.
 
-    *pid* is None for one that was never ready.
+    Which process that is the driver knows from its launch; what a tapdisk says of its pid is no
+    reason to kill anything.
     """
-
-    pid: int | None
 
 
 class Announcement(Enum):

@@ -282,7 +282,7 @@ class Machine:
         reason = f"did not {awaited} within {self._limits[self.channel]:g} s"
         self._break(errno.ETIMEDOUT, reason)
         if self.vbd in FREED:
-            self._effects.append(Kill(pid=self.pid))
+            self._effects.append(Kill())
         return reason
 
     # Transitions
