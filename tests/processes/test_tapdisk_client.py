@@ -14,7 +14,17 @@ from simulated_tapdisk import Simulated, Tapdisks
 
 from zeventfs.errors import Invalid
 from zeventfs.tapdisk.client import Gone, Hangs, Tapdisk, Unreachable
-from zeventfs.tapdisk.protocol import Image, Lied, Listed, Partial, Refused, TapdiskError, ask_pause
+from zeventfs.tapdisk.protocol import (
+    Image,
+    Lied,
+    Listed,
+    Partial,
+    Refused,
+    TapdiskError,
+    ask_list,
+    ask_pause,
+)
+from zeventfs.tapdisk.sweep import sweep
 
 IMAGE = "aio:/srv/xen/disk0.img"
 SOON_S = 0.2
@@ -222,6 +232,23 @@ async def test_a_socket_that_is_not_ours_to_use_is_unreachable(tmp_path: Path) -
         assert raised.value.errno == number
     with pytest.raises(Gone):
         await Tapdisk(str(tmp_path / "none")).pid()
+
+
+async def test_without_a_descriptor_left_it_is_unreachable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    tapdisk = Tapdisk("ctl1")
+    for _ in range(2):  # the turn has been given back
+        with monkeypatch.context() as patch:
+            patch.setattr("zeventfs.tapdisk.client.socket.socket", none_left)
+            answers = await sweep([tapdisk], ask_list(), 5)
+            with pytest.raises(Unreachable) as raised:
+                await tapdisk.list()
+        assert raised.value.errno == errno.EMFILE
+        assert isinstance(answers[tapdisk], Unreachable)
 
 
 Answer = Callable[[socket.socket], None]

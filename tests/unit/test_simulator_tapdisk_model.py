@@ -4,6 +4,8 @@ import errno
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from zeventfs.simulator.tapdisk.model import Tapdisk
 from zeventfs.simulator.tapdisk.requests import STUCK
@@ -257,3 +259,33 @@ def test_a_size_is_that_of_an_open_image(attached: Asked) -> None:
     assert attached.ask(protocol.ask_disk_info(0)) == Image(0, 0, 0)
     attached.ask(protocol.ask_open(0, IMAGE))
     assert attached.ask(protocol.ask_disk_info(0)) == Image(32768, 512, 0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*wire.NAMES, 0, 24, 999]),
+            st.sampled_from([0, 1, 2, wire.ALL]),
+            st.sampled_from([IMAGE.encode(), b"", b"x", b"vhd:/y"]),
+            st.binary(max_size=300),
+        ),
+        max_size=20,
+    )
+)
+def test_any_request_is_answered_in_whole_messages(
+    requests: list[tuple[int, int, bytes, bytes]],
+) -> None:
+    asked = Asked(rate=100.0)
+    for kind, minor, path, noise in requests:
+        asked.now += 0.5
+        asked.model.run(asked.now)
+        for message in (
+            wire.encode_params(kind, minor, path),
+            wire.encode_message(kind, minor, noise),
+        ):
+            reply = asked.model.answer(message, asked.now)
+            assert reply is not None  # nothing is stuck
+            stats = wire.HEAD.unpack_from(reply)[0] == wire.STATS + 1
+            length = wire.LENGTH.unpack_from(reply, 16)[0] if stats else 0
+            assert (len(reply) - length) % wire.SIZE == 0
+        assert len(asked.ask(protocol.ask_list())) == len(asked.model.vbds)

@@ -118,8 +118,8 @@ class Tapdisk:
         except trio.WouldBlock:
             await turns.acquire()
         try:
-            with trio.move_on_after(limit), Exchange(request) as exchange:
-                while not exchange.begin(self.path):  # noqa: ASYNC110 - nothing tells of room
+            with trio.move_on_after(limit), Exchange(request, self.path) as exchange:
+                while not exchange.begin():  # noqa: ASYNC110 - nothing tells of room
                     await trio.sleep(_FULL_S)
                 await trio.lowlevel.wait_readable(exchange.connection)
                 while not exchange.receive():
@@ -131,12 +131,20 @@ class Tapdisk:
 
 
 class Exchange(Generic[T]):
-    """A request's own connection, as context: what is done with it by steps that never wait."""
+    """A request's own connection, as context: what is done with it by steps that never wait.
 
-    __slots__ = ("_reply", "_request", "_size", "connection")
+    Any step may raise TapdiskError, the first, when there is no descriptor left, Unreachable.
+    """
 
-    def __init__(self, request: Request[T]) -> None:
-        self.connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    __slots__ = ("_path", "_reply", "_request", "_size", "connection")
+
+    def __init__(self, request: Request[T], path: str) -> None:
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        try:
+            self.connection = socket.socket(socket.AF_UNIX, kind)
+        except OSError as error:
+            raise Unreachable(error.errno or errno.EMFILE, path) from None
+        self._path = path
         self._request = request
         self._reply = b""
         self._size: float = math.inf
@@ -147,16 +155,16 @@ class Exchange(Generic[T]):
     def __exit__(self, *_: object) -> None:
         self.connection.close()
 
-    def begin(self, path: str) -> bool:
+    def begin(self) -> bool:
         """Connect and send the request; False if as many as can be are waiting to be accepted."""
         try:
-            self.connection.connect(path)
+            self.connection.connect(self._path)
         except BlockingIOError:
             return False
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise Gone(error.strerror) from None
         except OSError as error:  # a path that is too long has no errno
-            raise Unreachable(error.errno or errno.ENAMETOOLONG, path) from None
+            raise Unreachable(error.errno or errno.ENAMETOOLONG, self._path) from None
         try:
             sent = self.connection.send(self._request.message)
         except (BrokenPipeError, ConnectionResetError):

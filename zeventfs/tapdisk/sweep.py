@@ -26,7 +26,8 @@ async def sweep(
     """What each of *tapdisks* answers to the question *request*, or why it doesn't.
 
     It ends when all have answered, and after *limit_s* seconds. One that is being asked something
-    else just then is left out; one that nobody can connect to any more hangs.
+    else just then is left out; one that nobody can connect to any more hangs. Each that is being
+    waited for has a descriptor.
     """
     assert not request.order
     with _Sweep(request, limit_s) as swept, trio.move_on_after(limit_s):
@@ -62,12 +63,16 @@ class _Sweep(Generic[T]):
         turns = tapdisk.turns[self._request.order]
         if turns.locked():
             return
+        try:
+            exchange = Exchange(self._request, tapdisk.path)
+        except TapdiskError as error:
+            self.answers[tapdisk] = error
+            return
         turns.acquire_nowait()
-        exchange = Exchange(self._request)
         descriptor = exchange.connection.fileno()
         self.waiting[descriptor] = tapdisk, exchange
         try:
-            if exchange.begin(tapdisk.path):
+            if exchange.begin():
                 self.poll.register(descriptor, select.EPOLLIN)
             else:
                 self._end(descriptor, Hangs("as many connections wait as can"))
