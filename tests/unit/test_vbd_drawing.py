@@ -1,5 +1,7 @@
 """The page drawn from the tables shows every transition, and none that isn't there."""
 
+from pathlib import Path
+
 from zeventfs.vbd.drawing import channel_diagram, document, vbd_diagram
 from zeventfs.vbd.states import CHANNEL_TRIGGERED, DRIVEN, VBD_TRIGGERED, Channel, Happening, Vbd
 
@@ -53,3 +55,8 @@ def test_the_page_names_every_state_and_says_what_drives_where() -> None:
         "| no process |  | DEAD | BROKEN | UP |",
     ):
         assert f"{row}\n" in page
+
+
+def test_the_documentation_has_the_page_as_it_is_drawn() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "vbd.md").read_text()
+    assert written.endswith(document())
