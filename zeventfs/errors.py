@@ -54,7 +54,7 @@ class Denied(ZeventfsError):
 
 
 class Fixed(ZeventfsError):
-    """The tree is not changed from outside: no new names, modes or owners (EPERM)."""
+    """What is there is not changed from outside: no names, no modes, nothing watched (EPERM)."""
 
     errno = errno.EPERM
 

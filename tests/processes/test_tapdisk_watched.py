@@ -11,7 +11,7 @@ import pytest
 from simulated_tapdisk import Simulated
 from tapdisk_sources import World, created, until
 
-from zeventfs.errors import Denied
+from zeventfs.errors import Fixed
 from zeventfs.sources.status import SourceState
 from zeventfs.sources.tapdisk.inotify import Change, Inotify, Mask
 from zeventfs.sources.tapdisk.vbds import TapdiskSource
@@ -254,13 +254,13 @@ async def test_what_is_only_watched_is_not_steered(world: World) -> None:
         await running(world, source, 0)
         shown = source.get("0")
         assert shown is not None
-        with pytest.raises(Denied):
+        with pytest.raises(Fixed):
             source.appear("1")
-        with pytest.raises(Denied):
+        with pytest.raises(Fixed):
             source.vanish("0")
-        with pytest.raises(Denied):
+        with pytest.raises(Fixed):
             shown.ask(Request.PAUSE)
-        with pytest.raises(Denied):
+        with pytest.raises(Fixed):
             shown.set_image("aio:/x")
 
 
@@ -302,6 +302,6 @@ async def test_a_bug_in_the_source_is_not_the_end_of_the_tree(
         await until(lambda: source.status().state is SourceState.LOST)
         assert "ZeroDivisionError" in source.status().reason
         assert states(source, "0") == RUNNING
-        with pytest.raises(Denied):
+        with pytest.raises(Fixed):
             source.appear("1")
     assert len(caplog.records) == 1

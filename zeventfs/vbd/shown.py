@@ -62,11 +62,11 @@ class ShownVbd(Protocol):
         ...
 
     def ask(self, request: Request) -> None:
-        """Ask for something. Raises Down, Busy, Invalid (no image to start with), Denied."""
+        """Ask for something. Raises Down, Busy, Invalid (no image to start with), Fixed."""
         ...
 
     def set_image(self, image: str) -> None:
-        """Have it open *image*, driver:path, at its next start. Raises Invalid, Busy, Denied."""
+        """Have it open *image*, driver:path, at its next start. Raises Invalid, Busy, Fixed."""
         ...
 
 
@@ -86,9 +86,9 @@ class ShownVbds(Protocol):
         ...
 
     def appear(self, vbd: str) -> None:
-        """Its device's path appears (mkdir). Raises Exists, Invalid (no id of a VBD), Denied."""
+        """Its device's path appears (mkdir). Raises Exists, Invalid (no id of a VBD), Fixed."""
         ...
 
     def vanish(self, vbd: str) -> None:
-        """Its path is removed (rmdir): it is listed no more at once. Raises NotFound, Denied."""
+        """Its path is removed (rmdir): it is listed no more at once. Raises NotFound, Fixed."""
         ...

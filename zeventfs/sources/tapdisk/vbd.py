@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import trio
 
 from zeventfs.bell import Bell
-from zeventfs.errors import Denied, Down, Malformed
+from zeventfs.errors import Down, Fixed, Malformed
 from zeventfs.sources.tapdisk.events import Events, Subject
 from zeventfs.sources.tapdisk.process import Process
 from zeventfs.tapdisk.client import Tapdisk
@@ -154,12 +154,12 @@ class SeenVbd:
         if self.steers is None and self.states.vbd is Vbd.BROKEN:
             raise Down(f"the VBD is BROKEN: {self._reason}")
         if self.steers is None:
-            raise Denied(f"VBD {self.id} is only watched")
+            raise Fixed(f"VBD {self.id} is only watched")
         self.steers.ask(self, request)
 
     def set_image(self, image: str) -> None:
         if self.steers is None:
-            raise Denied(f"VBD {self.id} is only watched")
+            raise Fixed(f"VBD {self.id} is only watched")
         self.steers.set_image(self, image)
 
     # What it is told

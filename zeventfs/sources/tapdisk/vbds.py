@@ -15,7 +15,7 @@ from pathlib import Path
 import trio
 
 from zeventfs.bell import Bell
-from zeventfs.errors import Busy, Denied, Exists, Invalid, NotFound
+from zeventfs.errors import Busy, Exists, Fixed, Invalid, NotFound
 from zeventfs.event import Event
 from zeventfs.sources.status import SourceState, SourceStatus
 from zeventfs.sources.tapdisk.agent import Agent, adoptable
@@ -137,7 +137,7 @@ class TapdiskSource:
             try:
                 self._marker(seen.minor).unlink(missing_ok=True)
             except OSError as error:
-                raise Denied(f"minor {vbd} can't be given back: {error.strerror}") from None
+                raise Fixed(f"minor {vbd} can't be given back: {error.strerror}") from None
             self.hide(seen)
 
     def status(self) -> SourceStatus:
@@ -240,7 +240,7 @@ class TapdiskSource:
 
     def _steering(self) -> Agent:
         if self._agent is None:
-            raise Denied("tapdisks are only watched here")
+            raise Fixed("tapdisks are only watched here")
         return self._agent
 
     def _marker(self, minor: int) -> Path:
