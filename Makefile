@@ -54,12 +54,13 @@ install:
 	@packaging/install "$(PYTHON)" "$(DESTDIR)" "$(LIB)"
 	@install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)/sbin" "$(DESTDIR)$(MAN)"
 	@printf '#!/bin/sh\nexec "%s/bin/python" -I -m zeventfs "$$@"\n' "$(LIB)" >"$(DESTDIR)$(PREFIX)/bin/zeventfs"
-	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/zeventfs"
+	@printf '#!/bin/sh\nexec "%s/bin/python" -I -m zeventfs.simulator.tapdisk "$$@"\n' "$(LIB)" >"$(DESTDIR)$(PREFIX)/bin/zeventfs-tapdisk"
+	@chmod 755 "$(DESTDIR)$(PREFIX)/bin/zeventfs" "$(DESTDIR)$(PREFIX)/bin/zeventfs-tapdisk"
 	@sed 's|^python=.*|python="$(LIB)/bin/python"|; s|^# The mount(8) helper.*|# The mount(8) helper.|; s|: run make build there||' \
 	    mount.zeventfs >"$(DESTDIR)/sbin/mount.zeventfs"
 	@chmod 755 "$(DESTDIR)/sbin/mount.zeventfs"
 	@install -m 644 docs/man/zeventfs.8 docs/man/mount.zeventfs.8 "$(DESTDIR)$(MAN)"
-	@echo "installed: $(PREFIX)/bin/zeventfs, /sbin/mount.zeventfs$(if $(DESTDIR), under $(DESTDIR))"
+	@echo "installed: $(PREFIX)/bin/zeventfs and zeventfs-tapdisk, /sbin/mount.zeventfs$(if $(DESTDIR), under $(DESTDIR))"
 
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
