@@ -44,7 +44,6 @@ from zeventfs.render import Renderer
 from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
 from zeventfs.simulator.teller import Teller
-from zeventfs.simulator.vbds import SimulatedVbds
 from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.player import play
 from zeventfs.sources.replay import ReplayDevice
@@ -272,9 +271,9 @@ class _Daemon:
                 for replay in self._replays:
                     nursery.start_soon(self._replay, replay)
                 if self._tapdisks is not None:
-                    nursery.start_soon(self._tapdisks.run)
+                    await nursery.start(self._tapdisks.run)
                 if self._simulated_vbds is not None:
-                    nursery.start_soon(self._simulate_vbds, self._simulated_vbds)
+                    await nursery.start(self._simulated_vbds.run, self._answers)
                 await serve(self._operations, self._bells, mountpoint, self._ready(ready), asked)
                 nursery.cancel_scope.cancel()
         finally:
@@ -286,11 +285,6 @@ class _Daemon:
             self._answers.set()
 
         return answers
-
-    async def _simulate_vbds(self, vbds: SimulatedVbds) -> None:
-        """Begin once the mount is answered, which half a dozen new processes would delay."""
-        await self._answers.wait()
-        await vbds.run()
 
     async def _replay(self, device: ReplayDevice) -> None:
         """Play a recording; its end is an event, and readers wait on."""

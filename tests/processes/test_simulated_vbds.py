@@ -14,7 +14,7 @@ import trio
 import trio.testing
 from tapdisk_sources import Posted, until
 
-from zeventfs.errors import Exists, Invalid, NotFound
+from zeventfs.errors import Exists, Invalid
 from zeventfs.simulator import vbds as module
 from zeventfs.simulator.vbds import SimulatedVbds
 from zeventfs.vbd.counters import Queue
@@ -29,7 +29,9 @@ async def simulated(
 ) -> AsyncIterator[SimulatedVbds]:
     vbds = SimulatedVbds(place, posted.post, time.time_ns, 0, rate)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(vbds.run)
+        answers = trio.Event()
+        answers.set()
+        await nursery.start(vbds.run, answers)
         await trio.testing.wait_all_tasks_blocked()
         yield vbds
         nursery.cancel_scope.cancel()
@@ -68,7 +70,7 @@ async def test_at_rate_0_there_is_none_and_one_can_be_added(tmp_path: Path) -> N
             await vbds.act(b"add 7")
         await vbds.act(b"remove 7")
         assert list(vbds.vbds) == []
-        with pytest.raises(NotFound):
+        with pytest.raises(Invalid, match="there is no VBD"):
             await vbds.act(b"remove 7")
 
 
@@ -163,7 +165,9 @@ from zeventfs.vbd.states import Channel
 async def main():
     simulated = SimulatedVbds(Path(sys.argv[1]), lambda _: None, time.time_ns, 0, lambda: 1.0)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(simulated.run)
+        answers = trio.Event()
+        answers.set()
+        await nursery.start(simulated.run, answers)
         vbds = simulated.vbds
         while [vbds.get(vbd).status().states.channel for vbd in vbds] != [Channel.RUNNING] * 3:
             await trio.sleep(0.01)

@@ -17,7 +17,7 @@ from typing import Final
 
 import trio
 
-from zeventfs.errors import Invalid, NotFound, ZeventfsError
+from zeventfs.errors import Invalid, ZeventfsError
 from zeventfs.event import Event
 from zeventfs.simulator.tapdisk import command, tell
 from zeventfs.sources.tapdisk.vbds import Settings, TapdiskSource
@@ -74,11 +74,21 @@ class SimulatedVbds:
         )
         self.vbds = TapdiskSource("tapdisk", settings, post, clock_ns)
 
-    async def run(self) -> None:
-        """Tell the story until cancelled; then every process is gone, and the directory too."""
+    async def run(
+        self,
+        answers: trio.Event,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Tell the story until cancelled; then every process is gone, and the directory too.
+
+        VBDs can be made as soon as it has started; the story begins with *answers*, when the mount
+        does, which half a dozen new processes would delay.
+        """
         try:
             async with trio.open_nursery() as nursery:
                 await nursery.start(self.vbds.run)
+                task_status.started()
+                await answers.wait()
                 if self._rate():
                     nursery.start_soon(self._tell_story)
                 await trio.sleep_forever()
@@ -103,7 +113,7 @@ class SimulatedVbds:
             stop ID                 the same by STOP; `kill ID CONT` lets it go on
             [REQUEST:]VERB ID ...   tell its tapdisk `[REQUEST:]VERB ...`, see misbehaviour
 
-        Raises Invalid with a sentence at the first that can't be done, NotFound for no such VBD.
+        Raises Invalid with a sentence at the first that can't be done.
         """
         for line in written.decode(errors="surrogateescape").splitlines():
             words = line.split()
@@ -117,7 +127,7 @@ class SimulatedVbds:
             case ["add", vbd, image]:
                 self._add(vbd, image)
             case ["remove", vbd]:
-                self.vbds.vanish(vbd)
+                self.vbds.vanish(self._shown(vbd).id)
             case ["kill", vbd]:
                 self._signal(vbd, signal.SIGKILL)
             case ["kill", vbd, name]:
@@ -246,7 +256,7 @@ class SimulatedVbds:
     def _shown(self, vbd: str) -> ShownVbd:
         shown = self.vbds.get(vbd)
         if shown is None:
-            raise NotFound(f"there is no VBD {vbd[:20]!r}")
+            raise Invalid(f"there is no VBD {vbd[:20]!r}")
         return shown
 
     def _pid(self, vbd: str) -> int:
