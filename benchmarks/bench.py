@@ -20,6 +20,7 @@ __all__ = [
     "Bench",
     "Target",
     "blocked",
+    "event_time",
     "targets",
     "wait_for_backlog",
 ]
@@ -72,13 +73,13 @@ class Target(NamedTuple):
 def targets(ours: Server | None, floor: Server | None) -> Iterator[Target]:
     if ours is not None:
         at = ours.mountpoint
-        yield Target(ours, at / STREAM, at / INJECT, EVENT, _event_time, settled=True)
+        yield Target(ours, at / STREAM, at / INJECT, EVENT, event_time, settled=True)
     if floor is not None:
         at = floor.mountpoint
         yield Target(floor, at / "wait", at / "set", b"set\n", int, settled=False)
 
 
-def _event_time(line: bytes) -> int:
+def event_time(line: bytes) -> int:
     """The time of the first event of an answer, ns since 1970."""
     text = json.loads(line.partition(b"\n")[0])["time"].removesuffix("Z")
     whole, _, fraction = text.partition(".")

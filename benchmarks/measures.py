@@ -20,6 +20,7 @@ from benchmarks.corpus import write_backlog
 from benchmarks.crowd import crowd
 from benchmarks.report import Must, Result, percentile
 from benchmarks.servers import ServerFailed, activity, settle
+from benchmarks.vbds import vbds
 from benchmarks.views import views, where
 
 __all__ = ["MEASURES"]
@@ -252,6 +253,7 @@ MEASURES: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "crowd": crowd,
     "where": where,
     "views": views,
+    "vbds": vbds,
     "idle": idle,
 }
 

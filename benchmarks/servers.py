@@ -16,11 +16,21 @@ import time
 from pathlib import Path
 from typing import NamedTuple, Self
 
-__all__ = ["Memory", "Place", "Server", "ServerFailed", "activity", "end_on_sigterm", "settle"]
+__all__ = [
+    "TICK_US",
+    "Memory",
+    "Place",
+    "Server",
+    "ServerFailed",
+    "activity",
+    "end_on_sigterm",
+    "settle",
+]
 
 HERE = Path(__file__).parent
 START_SECONDS = 20
 END_SECONDS = 10
+TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 class ServerFailed(Exception):
@@ -210,10 +220,22 @@ class Place:
         command = [sys.executable, "-m", "zeventfs", "mount", "--foreground", source]
         return Server("zeventfs", [*command, "MOUNTPOINT", "-o", joined], self.path, self._seconds)
 
-    def pyfuse3(self, *, size: int = 131072, length: int = 512, tasks: int = 99) -> Server:
-        """pyfuse3 answering a constant of *size* bytes, and blocking reads with *length* bytes."""
+    def pyfuse3(
+        self,
+        *,
+        size: int = 131072,
+        length: int = 512,
+        tasks: int = 99,
+        children: int = 0,
+        directory: str | Path = "",
+    ) -> Server:
+        """pyfuse3 answering a constant of *size* bytes, and blocking reads with *length* bytes.
+
+        Those are woken by each end of so many *children*, too: tapdisks that are in *directory*.
+        """
         command = [sys.executable, "-m", "benchmarks.floor_pyfuse3", "MOUNTPOINT"]
-        options = {"--size": size, "--length": length, "--tasks": tasks}
+        options: dict[str, int | str | Path] = {"--size": size, "--length": length}
+        options |= {"--tasks": tasks, "--children": children, "--directory": directory}
         given = [text for key, value in options.items() for text in (key, str(value))]
         return Server("pyfuse3", [*command, *given], self.path, self._seconds)
 

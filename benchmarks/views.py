@@ -19,14 +19,13 @@ from benchmarks import readers
 from benchmarks.bench import EVENT, INJECT, STREAM, Bench, wait_for_backlog
 from benchmarks.corpus import write_backlog
 from benchmarks.report import Result
-from benchmarks.servers import Server, ServerFailed, activity, settle
+from benchmarks.servers import TICK_US, Server, ServerFailed, activity, settle
 
 __all__ = ["views", "where"]
 
 WHERE = STREAM.parent / "where"
 RATE = Path("simulator/rate")
 PER_SECOND = 5000
-TICK_US = 1_000_000 // os.sysconf("SC_CLK_TCK")
 ROOM = 4 << 30  # bytes of memory, and of /run, without which there is no run with retain=1G
 GREP, GREP_HERE = "grep in copies of the logs", "grep in events/log*"
 ONE = "sysevent.fs.zfs.one_in_a_million"
