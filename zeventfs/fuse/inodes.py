@@ -19,6 +19,9 @@ _KEEP_NAMES_S = 60  # how long the kernel may keep a name that always means the 
 # attributes when it has none that last: three requests for one stat(2). Of a directory nothing
 # moves but the time, which so may be late by this much.
 _KEEP_DIRECTORIES_S = 0.02
+# `ls -l` asks for each name right after the listing that told all of it, up to three requests for
+# each, of which none is needed for as long as the listing is believed. It is a tick or two.
+_BELIEVE_LISTINGS_S = 0.005
 _BLOCK = 512  # the unit of st_blocks, stat(2)
 
 
@@ -99,4 +102,11 @@ class Inodes:
         # sizes move without the kernel's doing
         entry.attr_timeout = _KEEP_DIRECTORIES_S if isinstance(node, Directory) else 0
         entry.entry_timeout = _KEEP_NAMES_S if node.fixed else 0
+        return entry
+
+    async def listed(self, node: Node) -> pyfuse3.EntryAttributes:
+        """What a listing tells of *node*."""
+        entry = await self.attributes(node)
+        entry.attr_timeout = max(entry.attr_timeout, _BELIEVE_LISTINGS_S)
+        entry.entry_timeout = max(entry.entry_timeout, _BELIEVE_LISTINGS_S)
         return entry

@@ -180,7 +180,7 @@ class Operations(pyfuse3.Operations):
         named = []
         for index, (name, node) in enumerate(listing.entries[start_id:], start_id + 1):
             try:
-                entry = await self._inodes.attributes(node)
+                entry = await self._inodes.listed(node)
             except (NotFound, Stale):  # gone since the listing began
                 continue
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, index):
