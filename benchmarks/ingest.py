@@ -23,6 +23,7 @@ from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.store import Store
 from zeventfs.nodes.streams import JsonFormat
 from zeventfs.nodes.views import Views
+from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
 
 __all__ = ["decode", "ingest"]
@@ -67,13 +68,19 @@ def _looked_up_views(expressions: Sequence[str]) -> Prepare:
     return prepare
 
 
+def _nobody(_event: Event, _seq: int) -> None:
+    """See nothing."""
+
+
 def _number(count: int, expression: str) -> list[str]:
     return [expression.format(number) for number in range(count)]
 
 
+POOLS = "pools/"
 _BY_KIND, _BY_KEY = "class=no.such.class.{}", "vdev_path=no such path {}"
 WITH: dict[str, Prepare] = {
     "no views": lambda _: None,
+    POOLS: lambda _: None,
     "64 views looked up": _looked_up_views(_number(64, _BY_KIND)),
     "1 view of a class open": _open_views(_number(1, _BY_KIND)),
     "64 views of classes open": _open_views(_number(64, _BY_KIND)),
@@ -106,7 +113,9 @@ def main() -> None:
             gc.collect()
             with TemporaryDirectory(prefix="zeventfs-ingest-") as directory:
                 renderer = Renderer(EPOCH, "2.1.11")
-                journal = Journal(EPOCH, renderer, LIMITS, time.time_ns, Store(Path(directory)))
+                store = Store(Path(directory))
+                witness = Pools().take if name == POOLS else _nobody
+                journal = Journal(EPOCH, renderer, LIMITS, time.time_ns, store, witness)
                 kept = prepare(journal)
                 rates[name] = ingest(events, journal)
                 del kept

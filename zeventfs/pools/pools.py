@@ -2,6 +2,9 @@
 
 Bounded in number: when there is no room, a pool that was exported or destroyed makes some, and a
 further one is not known. It knows no journal, but for the seqs of events.
+
+What is taken is learnt from when somebody looks, or else some at a time: an event's readers don't
+wait for it, and many in a row take half as long as one now and then.
 """
 
 from collections.abc import Mapping
@@ -19,28 +22,45 @@ _LONGEST_NAME: Final = 255  # bytes, NAME_MAX
 _CREATE: Final = "sysevent.fs.zfs.pool_create"
 _REGUID: Final = "sysevent.fs.zfs.pool_reguid"
 _REPLACING: Final = b"vdev attach"
+_AT_ONCE: Final = 128  # events, half a millisecond
 
 
 class Pools:
-    """The pools. `unknown` counts the events of pools that there was no room for."""
+    """The pools."""
 
-    __slots__ = ("_gone", "_plans", "_pools", "unknown")
+    __slots__ = ("_gone", "_plans", "_pools", "_taken", "_unknown")
 
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
         self._gone: dict[str, None] = {}  # in the order in which they went
         self._plans = Plans()
-        self.unknown = 0
+        self._taken: list[tuple[Event, int]] = []
+        self._unknown = 0
+
+    @property
+    def unknown(self) -> int:
+        """How many events there were of pools that there was no room for."""
+        self._catch_up()
+        return self._unknown
 
     def take(self, event: Event, seq: int) -> None:
-        """Learn from the journal's event *seq*; in their order."""
-        if not event.pool:
-            return
+        """Have the journal's event *seq* learnt from; in their order."""
+        if event.pool:
+            self._taken.append((event, seq))
+            if len(self._taken) >= _AT_ONCE:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        taken, self._taken = self._taken, []
+        for event, seq in taken:
+            self._learn(event, seq)
+
+    def _learn(self, event: Event, seq: int) -> None:
         payload, name = event.payload, event.name
         values = payload.values
         plan = self._plans[payload.layout]
         guid, state, history, _ = plan
-        pool = self._pools.get(event.pool)
+        pool = self._pools.get(event.pool or "")
         act = ACTS.get(name)
         if (
             pool is None
@@ -50,7 +70,7 @@ class Pools:
         ):
             pool = self._place(pool, event, plan.facts(values))
             if pool is None:
-                self.unknown += 1
+                self._unknown += 1
                 return
         pool.last_seq = seq
         pool.last_ns = event.time_ns
@@ -100,6 +120,7 @@ class Pools:
         *oldest_seq* is the seq of the oldest event kept. No name is longer than 255 bytes when
         it is printable.
         """
+        self._catch_up()
         for name in [name for name in self._gone if self._pools[name].last_seq < oldest_seq]:
             self._forget(name)
         return self._pools
