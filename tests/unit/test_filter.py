@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from zeventfs.errors import Invalid
@@ -232,6 +232,7 @@ def test_where_a_view_begins(text: str, since: Any) -> None:
     assert parse(f"pool=tank,{text}").since == since
 
 
+@settings(deadline=None)
 @given(st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)))  # noqa: DTZ001  the strategy wants them naive
 def test_any_time_is_understood_to_the_microsecond(moment: datetime) -> None:
     aware = moment.replace(tzinfo=UTC)
@@ -345,6 +346,7 @@ EXPRESSIONS = st.lists(CONDITIONS, min_size=1, max_size=4).map(",".join)
 NAMES = st.text(st.sampled_from("ab-*?[]!.=AB\u00fc\udcff\\\n"), max_size=8)
 
 
+@settings(deadline=None)
 @given(st.text() | st.binary().map(os.fsdecode) | EXPRESSIONS | VALUES)
 @example(f"a>={'9' * 5000}")
 @example(f"since={'9' * 5000}s")
@@ -359,6 +361,7 @@ def test_a_text_is_an_expression_or_invalid(text: str) -> None:
     expression.matches(RECORD)
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS, NAMES)
 def test_the_canonical_spelling_is_that_of_an_equal_expression(text: str, name: str) -> None:
     try:
@@ -380,6 +383,7 @@ def test_the_canonical_spelling_is_that_of_an_equal_expression(text: str, name: 
         assert again.matches(record) == expression.matches(record)
 
 
+@settings(deadline=None)
 @given(EXPRESSIONS)
 def test_not_equal_is_the_negation_of_equal(text: str) -> None:
     key, operator, value = re.split("(=)", text.split(",", maxsplit=1)[0], maxsplit=1)
@@ -396,6 +400,7 @@ def test_not_equal_is_the_negation_of_equal(text: str) -> None:
             )
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("ab-*?[]!^"), max_size=10), NAMES)
 @example("[--a]", "a")
 @example("[a-b-z]", "-")
@@ -410,6 +415,7 @@ def test_a_glob_means_what_fnmatch_says(glob: str, name: str) -> None:
     assert expression.may_match(Kind("zfs", "c", name)) == fnmatch.fnmatchcase(name, glob)
 
 
+@settings(deadline=None)
 @given(st.binary(), st.binary(min_size=1))
 def test_what_is_percent_encoded_is_itself(value: bytes, other: bytes) -> None:
     name = os.fsdecode(value)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tree_client import World
 
@@ -99,6 +99,7 @@ def test_a_long_name_is_whole_and_the_only_one_out_of_line() -> None:
     assert long.startswith("b" * 200 + "  1  1970")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(max_size=20), st.integers(1, 20), max_size=8))
 def test_whatever_the_classes_are_called_each_line_has_four_fields(counts: dict[str, int]) -> None:
     summary = Summary()

@@ -4,7 +4,7 @@ import os
 from urllib.parse import unquote_to_bytes
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from zeventfs.printable import printable
@@ -31,6 +31,7 @@ def test_what_a_name_looks_like(name: str, field: str) -> None:
     assert printable(name) == field
 
 
+@settings(deadline=None)
 @given(st.binary().filter(lambda raw: b"\0" not in raw))
 @example(b"")
 def test_any_name_is_one_field_from_which_it_can_be_had_back(raw: bytes) -> None:

@@ -249,6 +249,7 @@ def test_bytes_that_are_no_text_are_escaped_and_stay_distinct() -> None:
     assert text_of(b"\xed\xa0\x80") == r"\xed\xa0\x80"  # a surrogate in UTF-8 is no UTF-8
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=20).map(lambda raw: raw.replace(b"\0", b"\\x")))
 def test_the_bytes_of_any_string_can_be_had_back(raw: bytes) -> None:
     text = text_of(raw).encode()

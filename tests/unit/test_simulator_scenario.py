@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeventfs.errors import Invalid
@@ -142,6 +142,7 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.M
         load(str(tmp_path / "empty"))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_invalid_and_nothing_else(garbage: bytes) -> None:
     with pytest.raises(Invalid):
@@ -173,6 +174,7 @@ SCENE = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(VALUES, st.lists(SCENE, max_size=4), st.lists(SCENE, max_size=4), st.booleans())
 def test_what_is_taken_can_be_told_and_posted(
     about: Any, opening: list[Any], later: list[Any], at_random: Any

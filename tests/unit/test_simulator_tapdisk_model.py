@@ -4,7 +4,7 @@ import errno
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeventfs.simulator.tapdisk.model import Tapdisk
@@ -261,6 +261,7 @@ def test_a_size_is_that_of_an_open_image(attached: Asked) -> None:
     assert attached.ask(protocol.ask_disk_info(0)) == Image(32768, 512, 0)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -3,7 +3,7 @@
 import errno
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeventfs.simulator.tapdisk.requests import MOST, RETRIED, STUCK, Guest, Requests
@@ -200,6 +200,7 @@ def test_a_guest_does_more_than_its_ring_holds_but_not_without_bound() -> None:
     assert completed(requests) == 11_000
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

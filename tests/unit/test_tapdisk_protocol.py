@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeventfs.errors import Invalid, Malformed, ZeventfsError
@@ -297,6 +297,7 @@ def test_questions_and_orders_are_told_apart() -> None:
     assert protocol.ask_detach(0).name == "detach"
 
 
+@settings(deadline=None)
 @given(st.sampled_from([PID, LIST, STATS, protocol.ask_open(0, IMAGE)]), st.binary(max_size=1700))
 def test_any_bytes_are_read_or_refused(request_: Request[Any], noise: bytes) -> None:
     head = wire.HEAD.pack(wire.reply_type(request_.kind), request_.cookie)

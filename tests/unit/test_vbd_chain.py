@@ -8,7 +8,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vhd_images import (
     BASE,
@@ -395,6 +395,7 @@ MOST_READ = 512 + 512 + 1024 + 8 * LOCATOR_BYTES
 SUMMED = ((0, 64, 512), (512, 36, 1024))  # footer's copy and header: where, checksum, length
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["/sr/base.vhd", "/sr/child.vhd", "/sr/grandchild.vhd"]),
     st.lists(st.tuples(st.integers(0, 5119), st.integers(0, 255)), max_size=12),

@@ -3,7 +3,7 @@
 import errno
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeventfs.vbd.counters import Kicks, Queue
@@ -118,6 +118,7 @@ def test_a_request_that_was_not_taken_was_not_tried() -> None:
         requests.tried(1, None, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2 * S), st.sampled_from([None, errno.EIO, errno.EPERM]))))
 def test_every_request_is_always_somewhere_and_answered_once(
     steps: list[tuple[int, int | None]],

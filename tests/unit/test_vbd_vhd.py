@@ -5,7 +5,7 @@ from contextlib import suppress
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from vhd_images import BASE, CORPUS, footer, header, sealed
 
@@ -143,6 +143,7 @@ def test_a_locator_without_a_path_is_refused(code: str, raw: bytes) -> None:
         decode_locator(code, raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=1100), st.sampled_from(["MacX", "W2ku", "W2ru", "Wi2k"]))
 def test_bytes_of_any_kind_are_decoded_or_refused(raw: bytes, code: str) -> None:
     for decode in (decode_footer, decode_header):
@@ -154,12 +155,14 @@ def test_bytes_of_any_kind_are_decoded_or_refused(raw: bytes, code: str) -> None
         decode_locator("MacX", b"file://" + raw)
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=512, max_size=512))
 def test_whatever_fields_a_well_summed_footer_has_they_are_decoded_or_refused(raw: bytes) -> None:
     with suppress(Invalid):
         decode_footer(sealed(b"conectix" + raw[8:], 64))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1024, max_size=1024))
 def test_whatever_fields_a_well_summed_header_has_they_are_decoded(raw: bytes) -> None:
     whole = header()
