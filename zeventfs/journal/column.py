@@ -77,6 +77,11 @@ class Column:
         index = seq - self.first_seq
         return self.base + (self.ends[index - 1] if index else 0)
 
+    def event(self, seq: int) -> bytes:
+        """The bytes of event *seq*, which must be there."""
+        index = seq - self.first_seq
+        return bytes(self.buffer[self.start_of(seq) - self.base : self.ends[index]])
+
     def whole(self, start: int, size: int) -> tuple[int, int]:
         """Where whole events that begin with the byte at *start* end within *size* bytes.
 

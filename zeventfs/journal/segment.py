@@ -217,16 +217,11 @@ class Segment:
 
     def packed(self, seq: int) -> bytes:
         """The packed nvlist of event *seq*."""
-        nvlists = self.nvlists
-        index = seq - nvlists.first_seq
-        start = nvlists.ends[index - 1] if index else 0
-        return bytes(nvlists.buffer[start + 4 : nvlists.ends[index]])
+        return self.nvlists.event(seq)[4:]
 
     def line(self, seq: int) -> bytes:
         """The JSON line of event *seq*."""
-        lines = self.lines
-        index = seq - lines.first_seq
-        return bytes(lines.slice(lines.ends[index - 1] if index else 0, lines.ends[index]))
+        return self.lines.event(seq)
 
     def seal(self) -> None:
         """Take no further events, and give back what was reserved for them.

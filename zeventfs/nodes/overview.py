@@ -28,8 +28,7 @@ def latest(journal: Journal) -> bytes:
     for segment in reversed(journal.segments):
         lines = segment.lines
         if lines.ends:
-            start = lines.ends[-2] if len(lines.ends) > 1 else 0
-            line = bytes(lines.buffer[start : lines.length])
+            line = lines.event(lines.next_seq - 1)
             return msgspec.json.format(line.rstrip(b"\n"), indent=_INDENT) + b"\n"
     return b""
 
