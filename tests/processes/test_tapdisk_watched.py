@@ -19,6 +19,8 @@ from zeventfs.tapdisk.client import Tapdisk
 from zeventfs.vbd.observed import ATTACHED, ORPHAN, RUNNING
 from zeventfs.vbd.states import Channel, Request, Shutdown, States, Vbd
 
+VHDS = Path(__file__).parents[1] / "corpus" / "vhd"
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
@@ -287,6 +289,24 @@ async def test_a_broken_chain_is_told_when_its_image_is_seen(world: World, tmp_p
         await until(lambda: world.posted.of("tapdisk.chain.broken", "0"))
     [event] = world.posted.of("tapdisk.chain.broken", "0")
     assert (event["reason"], event["depth"]) == ("missing", 0)
+
+
+async def test_a_parent_that_was_changed_after_its_child_was_made_is_told(
+    world: World, tmp_path: Path
+) -> None:
+    shutil.copy(VHDS / "base.vhd", tmp_path)
+    child = bytearray((VHDS / "child.vhd").read_bytes())
+    header = memoryview(child)[512:1536]
+    header[56:60] = (12345).to_bytes(4, "big")  # the parent's time stamp
+    header[36:40] = bytes(4)
+    header[36:40] = (~sum(header) & 0xFFFFFFFF).to_bytes(4, "big")
+    (tmp_path / "child.vhd").write_bytes(child)
+    simulated = world.tapdisks.start()
+    await created(simulated, 0, f"vhd:{tmp_path}/child.vhd")
+    async with world.watching():
+        await until(lambda: world.posted.of("tapdisk.chain.broken", "0"))
+    [event] = world.posted.of("tapdisk.chain.broken", "0")
+    assert (event["reason"], event["depth"]) == ("timestamp", 1)
 
 
 async def test_a_bug_in_the_source_is_not_the_end_of_the_tree(

@@ -206,11 +206,10 @@ class SeenVbd:
     def _tell_problems(self, chain: Chain) -> None:
         """Post what is newly found broken."""
         of = Subject(self.minor, self.pid, self.image)
-        problems = [each for each in chain.problems if each.reason is not Reason.TIMESTAMP]
-        for problem in problems:
+        for problem in chain.problems:
             if (problem.path, problem.reason) not in self._problems:
                 self._place.events.chain_broken(of, problem)
-        self._problems = frozenset((each.path, each.reason) for each in problems)
+        self._problems = frozenset((each.path, each.reason) for each in chain.problems)
 
     def _counters(self, pid: int) -> Counters | None:
         for page in pages(pid, self._place.shared_memory):
