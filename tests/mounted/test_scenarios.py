@@ -105,22 +105,22 @@ def test_what_is_wrong_is_einval_its_reason_logged_and_the_story_goes_on(mount: 
     for reason in ("no scenario 'quux': checksums", r"at `\$.pools`", "no seed", "no rate"):
         assert re.search(reason, mounted.log)
     assert mounted.read("simulator/scenario") == before
-    count = len(mounted.everything())
-    until(lambda: len(mounted.everything()) > count, "the story goes on")
+    count = len(told(mounted))
+    until(lambda: len(told(mounted)) > count, "the story goes on")
 
 
 def test_rate_holds_at_once_and_0_stops(mount: Mount) -> None:
     mounted = mount("sim.rate=0.001")
     assert mounted.read("simulator/rate") == b"0.001\n"
     mounted.write("simulator/rate", b"2000\n")
-    until(lambda: len(mounted.everything()) > 20, "20 events, at the new rate")
+    until(lambda: len(told(mounted)) > 20, "20 events, at the new rate")
     mounted.write("simulator/rate", b"0\n")
-    count = len(mounted.everything())
+    count = len(told(mounted))
     assert b"state=stopped" in mounted.read("simulator/scenario")
     assert mounted.post(1)
-    assert len(mounted.everything()) == count + 1
+    assert len(told(mounted)) == count + 1
     mounted.write("simulator/rate", b"2000\n")
-    until(lambda: len(mounted.everything()) > count + 1, "the story goes on")
+    until(lambda: len(told(mounted)) > count + 1, "the story goes on")
 
 
 def test_another_story_begins_in_the_middle_of_a_storm(mount: Mount) -> None:
