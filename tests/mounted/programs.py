@@ -46,10 +46,15 @@ def state_of(pid: int) -> str:
 
 def waits_in_kernel(pid: int) -> bool:
     """Tell whether *pid* waits for a FUSE daemon's answer (kernel: fs/fuse/dev.c)."""
+    return "request_wait_answer" in _waits_for(pid)
+
+
+def _waits_for(pid: int) -> str:
+    """The kernel function in which *pid* sleeps, see proc(5); "" or "0" if it doesn't."""
     try:
-        return "request_wait_answer" in Path(f"/proc/{pid}/wchan").read_text()
+        return Path(f"/proc/{pid}/wchan").read_text()
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return ""
 
 
 class Program:
@@ -88,6 +93,10 @@ class Program:
     def await_blocked(self) -> None:
         """Wait until the program sleeps in a read of the tree."""
         until(lambda: waits_in_kernel(self.pid), f"{self.process.args!r} blocked: {self.err}")
+
+    def await_asleep(self) -> None:
+        """Wait until the program sleeps for a time, as tail does between two looks."""
+        until(lambda: "nanosleep" in _waits_for(self.pid), f"{self.process.args!r} asleep")
 
     def await_output(self, *patterns: str, limit: float = 10.0) -> None:
         """Wait until each regular expression is found in the output."""

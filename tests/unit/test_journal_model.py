@@ -91,7 +91,7 @@ class Client:
     def read(self, size: int) -> memoryview | bytes | None:
         answer = self.reader.read(self.offset, size)
         if answer is not None:
-            assert 0 < len(answer) <= size
+            assert len(answer) <= size
             self.offset += len(answer)
             self.got += answer
         return answer
@@ -281,8 +281,8 @@ class JournalModel(RuleBasedStateMachine):
         at_end = client.offset == before.end
         answer = client.read(size)
         if at_end:
-            assert ready == (answer is not None)
-        if answer is None:
+            assert ready == bool(answer)
+        if not answer:  # b"" is the end of file of those who asked where it is
             assert client.sought or client.reader.state() == before
             return False
         if client.sought and client.style != "text" and client.reader.gap is None:
