@@ -58,7 +58,6 @@ def test_tail_n_5_ends_where_there_is_nothing_yet(mounted: Mounted) -> None:
     assert run(["tail", "-n", "5", mounted.path("events/stream")], limit=5.0).stdout == b""
 
 
-
 def test_tail_n_5_ends(mounted: Mounted) -> None:
     made = mounted.post(100)
     done = run(["tail", "-n", "5", mounted.path("events/stream")], limit=5.0)
