@@ -41,13 +41,12 @@ from zeventfs.nvlist import decode
 from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
 from zeventfs.sources.status import SourceStatus
-from zeventfs.zfs_events import ZfsEvents
+from zeventfs.zfs_events import ZfsEvents, module_version
 
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
-_VERSION = "2.1.11"  # of the module whose events were recorded; the simulator's are like them
 _COLLECT = 700, 10, 100  # as Python's own, but for a full collection ten times as rare
 _PID, _HANDLES, _SEGMENTS = "pid", "handles", "segment-*"  # in the runtime directory
 
@@ -124,7 +123,7 @@ class _Daemon:
         self._arrival = Bell()
         store = Store(runtime)
         epoch = store.recovered[-1].identity.epoch if store.recovered else token_hex(8)
-        renderer = Renderer(epoch, _VERSION)
+        renderer = Renderer(epoch, module_version(config))
         self._renderer = renderer
         limits = Limits(config.retain, config.segment)
         self._pools = Pools()

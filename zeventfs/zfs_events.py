@@ -5,6 +5,7 @@ by the same code into the same journal.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -20,19 +21,28 @@ from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
 from zeventfs.simulator.teller import Teller
 from zeventfs.simulator.zfs import ZfsDevice
+from zeventfs.sources.device import Device
+from zeventfs.sources.kernel import module
+from zeventfs.sources.kernel.device import KernelDevice
 from zeventfs.sources.player import play
 from zeventfs.sources.replay import ReplayDevice
 from zeventfs.sources.status import SourceStatus, source_names
 from zeventfs.sources.zfs import ZfsSource
 
-__all__ = ["SimulatedZfs", "ZfsEvents"]
+__all__ = ["SimulatedZfs", "ZfsEvents", "module_version"]
 
 log = logging.getLogger(__name__)
 
+_RECORDED: Final = "2.1.11"  # whose events were recorded; the simulator's are like them
 _AT_ONCE: Final = 32  # events posted before others get a turn
 
 Post = Callable[[Event], object]
 Clock = Callable[[], int]
+
+
+def module_version(config: Config) -> str:
+    """The version of the module whose events are rendered, as the module says it."""
+    return module.version() if "zfs" in config.sources else _RECORDED
 
 
 class SimulatedZfs:
@@ -92,6 +102,45 @@ class SimulatedZfs:
         await trio.lowlevel.checkpoint()
 
 
+class _Kernel:
+    """The kernel's device, whose calls reach the event loop from the time that there is one.
+
+    Raises MountFailed, with a sentence, where it can't be read.
+    """
+
+    def __init__(self) -> None:
+        missing = module.preflight()
+        if missing is not None:
+            raise MountFailed(f"source zfs: {missing}")
+        told = module.warning()
+        if told is not None:
+            log.warning("%s", told)
+        self.device = KernelDevice(self._wake)
+        self._lock = threading.Lock()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._early: list[Callable[[], None]] = []
+
+    def _wake(self, call: Callable[[], None]) -> None:
+        """Have *call* called in the event loop; comes from the device's thread."""
+        with self._lock:
+            if self._token is None:
+                self._early.append(call)
+                return
+        self._token.run_sync_soon(call)
+
+    async def run(self) -> None:
+        """Hear the device's calls until cancelled; it is closed then."""
+        try:
+            with self._lock:
+                self._token = trio.lowlevel.current_trio_token()
+                early, self._early = self._early, []
+            for call in early:
+                call()
+            await trio.sleep_forever()
+        finally:
+            self.device.close()
+
+
 class ZfsEvents:
     """The sources of *config* that are ZFS's, drained into *post*; `simulated` if one is `sim`."""
 
@@ -100,6 +149,7 @@ class ZfsEvents:
         self._post = post
         self._clock_ns = clock_ns
         self.simulated: SimulatedZfs | None = None
+        self._kernel: _Kernel | None = None
         self._sources: list[ZfsSource] = []
         self._replays: dict[ReplayDevice, ZfsSource] = {}
         for name, source in zip(source_names(config.sources), config.sources, strict=True):
@@ -107,11 +157,14 @@ class ZfsEvents:
             if kind == "sim":
                 self.simulated = SimulatedZfs(config, clock_ns)
                 self._drain(name, self.simulated.device)
+            elif kind == "zfs":
+                self._kernel = _Kernel()
+                self._drain(name, self._kernel.device)
             elif kind == "replay":
                 device = ReplayDevice(Path(place), config.replay_rate)
                 self._replays[device] = self._drain(name, device)
 
-    def _drain(self, name: str, device: ZfsDevice | ReplayDevice) -> ZfsSource:
+    def _drain(self, name: str, device: Device) -> ZfsSource:
         source = ZfsSource(name, device, self._post, self._clock_ns)
         self._sources.append(source)
         return source
@@ -134,6 +187,8 @@ class ZfsEvents:
         async with trio.open_nursery() as nursery:
             if self.simulated is not None:
                 nursery.start_soon(self.simulated.run)
+            if self._kernel is not None:
+                nursery.start_soon(self._kernel.run)
             for device, source in self._replays.items():
                 nursery.start_soon(self._replay, device, source)
 
