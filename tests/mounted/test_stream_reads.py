@@ -255,3 +255,11 @@ def test_writing_to_the_stream_is_refused(mounted: Mounted) -> None:
     with pytest.raises(OSError, match=r"denied|permitted") as refused:
         mounted.open("events/stream", os.O_WRONLY)
     assert refused.value.errno in {errno.EACCES, errno.EPERM}
+
+
+def test_who_goes_to_the_end_of_an_empty_stream_waits_for_the_first_event(mounted: Mounted) -> None:
+    descriptor = mounted.open("events/stream")
+    assert os.lseek(descriptor, 0, os.SEEK_END) == 1
+    waiting = mounted.blocked_read(descriptor)
+    made = mounted.post(1)
+    assert labels(events(waiting.result(timeout=3.0))) == made

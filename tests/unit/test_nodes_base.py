@@ -51,7 +51,7 @@ async def test_an_open_of_a_small_file_is_of_one_moment(world: World) -> None:
     assert b"queued=0\n" in await early.read()
     assert b"queued=1\n" in await world.client.content("events/status")
     assert early.ready() & BOTH == BOTH
-    early.opened.seek_to_end()
+    assert early.opened.seek_to_end(9) == 9
     with pytest.raises(Denied):
         await early.write(b"x")
     early.close()

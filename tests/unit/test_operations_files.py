@@ -217,7 +217,8 @@ class Broken(Open):
     def ready(self) -> int:
         raise self.error
 
-    def seek_to_end(self) -> None:
+    def seek_to_end(self, size: int) -> int:
+        del size
         raise self.error
 
     def close(self) -> None:

@@ -235,27 +235,6 @@ def test_after_a_seek_to_the_end_it_is_ready_for_what_comes_then(lines: Lines) -
     assert not reader.ready()
 
 
-def test_who_asked_for_the_end_of_an_empty_stream_finds_one_there_once() -> None:
-    lines = Lines()
-    reader = reader_of(lines)
-    reader.seek_to_end()
-    assert read(reader, 0) == b""
-    assert read(reader, 0) is None
-    lines.post(1)
-    assert read(reader, 0) == lines_of(1)
-    assert read(reader, 4) is None
-
-
-def test_an_event_that_comes_while_the_end_is_asked_for_is_before_it() -> None:
-    lines = Lines()
-    reader = reader_of(lines)
-    reader.seek_to_end()
-    lines.post(1)
-    assert read(reader, 0) == lines_of(1)
-    assert read(reader, 4) == b""
-    assert read(reader, 4) is None
-
-
 def test_who_asked_for_the_end_waits_at_it(lines: Lines) -> None:
     reader = reader_of(lines)
     reader.seek_to_end()

@@ -144,8 +144,7 @@ class Descriptor:
 
     async def seek_to_end(self) -> None:
         """lseek(SEEK_END): the size is asked for, with the handle."""
-        self.offset = (await self.node.measure()).size
-        self.opened.seek_to_end()
+        self.offset = self.opened.seek_to_end((await self.node.measure()).size)
 
     def ready(self) -> int:
         return self.opened.ready()

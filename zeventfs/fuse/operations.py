@@ -138,7 +138,7 @@ class Operations(pyfuse3.Operations):
         if opened is not None:
             # Only lseek(SEEK_END) asks so: the one sign of it that reaches us. The end is the one
             # that it is told here, whatever was still to be rendered for it.
-            opened.seek_to_end()
+            entry.st_size = opened.seek_to_end(entry.st_size)
         return entry
 
     @answers(of_inode)

@@ -9,10 +9,9 @@ What is a seek? A reader like bash's `read` takes a block, then steps back to th
 that it wanted. So an offset within the last answer, both its ends included, continues it, and any
 other is a seek: below the oldest event kept it begins there, beyond the end it is the end.
 
-Who asks where the end is (lseek SEEK_END) reads as of a file that has one, as tail does: as many
+Who asks where the end is (lseek SEEK_END) may read as of a file that has one, as tail does: as many
 bytes as the size says. Where it is before that size and nothing is left, because what the size
-counts is kept no more, it gets an end of file instead of a wait; and so it does once where the
-stream was empty when it asked. Who waits at the end waits, be it by way of SEEK_END or not.
+counts is kept no more, it gets an end of file instead of a wait. Who stands at the end waits.
 
 A position that is no longer kept is a *gap*: one event of this reader's own, in an answer of its
 own, after which the reader stands at the oldest event kept. For every reader, the events that it
@@ -73,7 +72,6 @@ class Reader:
         "_number",
         "_rest",
         "_sought",
-        "_was_empty",
         "end",
         "gap",
         "rendition",
@@ -104,7 +102,6 @@ class Reader:
         self._lane: Column | None = None
         self._sought: int | None = None
         self._measures = False
-        self._was_empty = False
 
     def miss(self, first_seq: int, cause: str) -> None:
         """Begin with a gap: the events from *first_seq* on were wanted, and are kept no more.
@@ -157,9 +154,8 @@ class Reader:
 
     def seek_to_end(self) -> None:
         """Note that lseek(SEEK_END) was called: until the next read, `ready` answers for there."""
-        self._sought = end = self.rendition.end
+        self._sought = self.rendition.end
         self._measures = True
-        self._was_empty = end == 0 and self.end == 0
 
     def read(self, offset: int, size: int) -> memoryview | bytes | None:
         """What a read of *size* > 0 bytes at *offset* gets; None when nothing is there yet.
@@ -182,7 +178,7 @@ class Reader:
         rendition = self.rendition
         position = offset + self.skew
         if position >= rendition.end:
-            return b"" if self._measures and self._ends_at(offset) else None
+            return b"" if self._measures and offset < rendition.end else None
         if position < rendition.begin:
             return self._fall_into_gap(offset, size)
         buffer, self.seq, self._rest, self._columns = rendition.cut(position, size)
@@ -192,11 +188,6 @@ class Reader:
         if not self._rest:
             self._lane = self._columns[-1]
         return buffer
-
-    def _ends_at(self, offset: int) -> bool:
-        """Whether one who measures finds an end of file at *offset*, where nothing is left."""
-        was_empty, self._was_empty = self._was_empty, False
-        return was_empty or offset < self.rendition.end
 
     def _read_on(self, column: Column, size: int) -> memoryview | bytes | None:
         """What follows in *column*, if it is kept and has more whole events than fit.

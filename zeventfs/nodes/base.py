@@ -72,8 +72,9 @@ class Open:
         """What poll(2) answers now."""
         return select.POLLIN | select.POLLRDNORM | select.POLLOUT | select.POLLWRNORM
 
-    def seek_to_end(self) -> None:
-        """Note that the reader looked up where the end is, in order to go there."""
+    def seek_to_end(self, size: int) -> int:
+        """Note that the reader looks up where the end is, to go there; give what it is told."""
+        return size
 
     def close(self) -> None:
         """Give back what was held."""

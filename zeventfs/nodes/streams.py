@@ -230,8 +230,14 @@ class OpenStream(Open):
         self._format.reach(self.reader.rendition.end + 1)
         return select.POLLIN | select.POLLRDNORM if self.reader.ready() else 0
 
-    def seek_to_end(self) -> None:
+    def seek_to_end(self, size: int) -> int:
+        """See Open.seek_to_end; it is never 0.
+
+        tail takes a file with an end of 0 for a pipe, and would show nothing until that ended. So
+        it waits for the first byte, as everybody waits beyond the end.
+        """
         self.reader.seek_to_end()
+        return size or 1
 
     def close(self) -> None:
         del self._readers[self]
