@@ -94,6 +94,7 @@ class Config:
     tapdisk_dir: str
     tapdisk_poll: float
     tapdisk_control: bool
+    mlock: bool
     log: str
 
 
@@ -130,6 +131,7 @@ def parse(
         tapdisk_dir=TAPDISK_DIR,
         tapdisk_poll=1.0,
         tapdisk_control=False,
+        mlock=False,
         log="stderr" if foreground else _background_log(runtime),
     )
     for words in options:
@@ -314,6 +316,7 @@ FLAGS: Final[Mapping[str, Callable[[Config], Config]]] = {
     "ro": lambda config: replace(config, ro=True),
     "rw": lambda config: replace(config, ro=False),
     "tapdisk.control": lambda config: replace(config, tapdisk_control=True),
+    "mlock": lambda config: replace(config, mlock=True),
 }
 
 
