@@ -37,6 +37,7 @@ OPTIONS, comma-separated:
   tapdisk.dir=        where tapdisks' control sockets are (/run/blktap-control)
   tapdisk.poll=       seconds from one look at them to the next (1)
   tapdisk.control     the owner makes and steers VBDs, by the program TAPDISK names (tapdisk)
+  mlock               the whole daemon stays in memory, whatever becomes of its disks
   log=                stderr, syslog or a file's absolute path
 """
 

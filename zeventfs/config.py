@@ -93,6 +93,7 @@ class Config:
     tapdisk_dir: str
     tapdisk_poll: float
     tapdisk_control: bool
+    mlock: bool
     log: str
 
 
@@ -129,6 +130,7 @@ def parse(
         tapdisk_dir=TAPDISK_DIR,
         tapdisk_poll=1.0,
         tapdisk_control=False,
+        mlock=False,
         log="stderr" if foreground else _background_log(runtime),
     )
     for words in options:
@@ -313,6 +315,7 @@ FLAGS: Final[Mapping[str, Callable[[Config], Config]]] = {
     "ro": lambda config: replace(config, ro=True),
     "rw": lambda config: replace(config, ro=False),
     "tapdisk.control": lambda config: replace(config, tapdisk_control=True),
+    "mlock": lambda config: replace(config, mlock=True),
 }
 
 

@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -28,6 +28,7 @@ from zeventfs.fuse.session import MOST_WAITING, longest_wait_s, mount, serve, un
 from zeventfs.fuse.waits import Waits
 from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.store import Store
+from zeventfs.locked import in_memory, is_memory, keep_room
 from zeventfs.nodes.base import Directory
 from zeventfs.nodes.debug import debug_directory
 from zeventfs.nodes.events import EventsDirectory
@@ -56,7 +57,8 @@ def run(config: Config, ready: Callable[[], None]) -> None:
 
     Raises MountFailed, with a sentence, when there was nothing to serve.
     """
-    with EndSignals() as asked, _runtime(config.runtime) as runtime:
+    locked = in_memory() if config.mlock else nullcontext()
+    with EndSignals() as asked, _runtime(config.runtime) as runtime, locked:
         try:
             daemon = _Daemon(config, runtime)
         except OSError as error:
@@ -65,6 +67,8 @@ def run(config: Config, ready: Callable[[], None]) -> None:
         # milliseconds in which nobody is answered.
         gc.collect()
         gc.freeze()
+        if config.mlock:
+            keep_room()
         # Readers by the thousand are many objects, and hardly any are garbage only this could find.
         gc.set_threshold(*_COLLECT)
         trio.run(daemon.serve, ready, asked)
@@ -115,13 +119,23 @@ def _clear_up(path: Path) -> None:
             each.unlink()
 
 
+def _place(config: Config, runtime: Path) -> Path | None:
+    """Where events and open files are kept for the next daemon; None: nowhere but in memory."""
+    if not config.mlock or is_memory(runtime):
+        return runtime
+    # A store into a page that is just being written to a disk waits for that disk.
+    log.warning("mlock: %s is on a disk: no event would survive the daemon", runtime)
+    return None
+
+
 class _Daemon:
     """The parts of one mount, and how they are joined."""
 
     def __init__(self, config: Config, runtime: Path) -> None:
         self._config = config
         self._arrival = Bell()
-        store = Store(runtime)
+        kept = _place(config, runtime)
+        store = Store(kept)
         epoch = store.recovered[-1].identity.epoch if store.recovered else token_hex(8)
         renderer = Renderer(epoch, module_version(config))
         self._renderer = renderer
@@ -140,7 +154,7 @@ class _Daemon:
         self._operations = Operations(
             self._tree(),
             Ownership(config.uid, config.gid, config.mode),
-            HandleTable(runtime / _HANDLES),
+            HandleTable(None if kept is None else kept / _HANDLES),
             self._waits,
             lambda: (config.retain, self._journal.kept),
         )

@@ -1,17 +1,23 @@
 """Where the daemon's log goes, one line a record: a terminal, syslog or a file.
 
-Called once, before anything is logged; the root logger is the only one that is set up.
+`begin` is called once, before anything is logged; the root logger is the only one that is set up.
 """
 
 import logging
 import logging.handlers
+import queue
 import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
-__all__ = ["begin"]
+__all__ = ["apart", "begin"]
 
 TIMED: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 SYSLOG: Final = "zeventfs[%(process)d]: %(levelname)s %(name)s: %(message)s"
+WAITING: Final = 1000  # records, before more are lost
+LAST_WORDS_S: Final = 5.0
 
 
 class OneLine(logging.Formatter):
@@ -25,8 +31,10 @@ class OneLine(logging.Formatter):
 class _Patient(logging.Handler):
     """Passes over what its place can't take: on a full disk a line is lost, and nothing else."""
 
+    passed_over: type[Exception] = OSError
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        if not isinstance(sys.exc_info()[1], OSError):
+        if not isinstance(sys.exc_info()[1], self.passed_over):
             super().handleError(record)
 
 
@@ -40,6 +48,10 @@ class _Syslog(_Patient, logging.handlers.SysLogHandler):
 
 class _File(_Patient, logging.handlers.WatchedFileHandler):
     pass
+
+
+class _Queued(_Patient, logging.handlers.QueueHandler):
+    passed_over = queue.Full
 
 
 def begin(log: str) -> None:
@@ -57,3 +69,33 @@ def begin(log: str) -> None:
         handler = _File(log, encoding="utf-8", errors="replace")
     handler.setFormatter(OneLine(SYSLOG if log == "syslog" else TIMED))
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Have a thread write what is logged: who logs never waits for the place it goes to.
+
+    While that place hangs, WAITING records are kept for it, and what is more is lost. At the end it
+    has some seconds to take the last of them.
+    """
+    root = logging.getLogger()
+    handlers = root.handlers[:]
+    records: queue.Queue[logging.LogRecord | None] = queue.Queue(WAITING)
+    writer = threading.Thread(target=_write, args=(records, handlers), name="log", daemon=True)
+    writer.start()
+    root.handlers = [_Queued(records)]
+    try:
+        yield
+    finally:
+        with suppress(queue.Full):
+            records.put(None, timeout=LAST_WORDS_S)
+        writer.join(LAST_WORDS_S)
+        root.handlers = handlers
+
+
+def _write(
+    records: "queue.Queue[logging.LogRecord | None]", handlers: Iterable[logging.Handler]
+) -> None:
+    while (record := records.get()) is not None:
+        for handler in handlers:
+            handler.handle(record)

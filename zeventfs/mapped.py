@@ -12,6 +12,7 @@ from pathlib import Path
 __all__ = ["Mapped"]
 
 _STEP = 256 * 1024  # one allocation call in so many bytes; a rare cost, and little held in advance
+_MADV_POPULATE_WRITE = 23  # madvise(2), Linux 5.14; the mmap module doesn't know it yet
 
 
 class Mapped:
@@ -53,7 +54,15 @@ class Mapped:
         stop = min(max(end, start + _STEP), self.size)
         if self._fd >= 0:
             os.posix_fallocate(self._fd, start, stop - start)
+        self._fetch(start // mmap.PAGESIZE * mmap.PAGESIZE, stop)
         return stop
+
+    def _fetch(self, start: int, stop: int) -> None:
+        """Have the pages at hand at once, and locked where we are: a store has to wait for none."""
+        memory = self.view.obj
+        assert isinstance(memory, mmap.mmap)
+        with suppress(OSError):  # an older kernel: it fetches each page at the first store to it
+            memory.madvise(_MADV_POPULATE_WRITE, start, stop - start)
 
     def give_back(self, start: int, end: int) -> None:
         """Undo what was reserved from *start* to *end*, of which nothing is needed, page by page.

@@ -34,14 +34,16 @@ def test_without_options_a_mount_is_the_callers_and_keeps_64_mib_in_eight_segmen
     assert config.sim_scenario == "tank"
     assert not config.allow_other
     assert not config.ro
+    assert not config.mlock
 
 
 def test_every_option_is_taken() -> None:
     config = options(
         "allow_other,ro,uid=12,gid=34,mode=0444",
         "retain=1M,segment=128K,sim.seed=7,sim.rate=0.5,replay.rate=100,log=/var/log/z",
-        "sim.scenario=storm",
+        "sim.scenario=storm,mlock",
     )
+    assert config.mlock
     assert config.allow_other
     assert config.ro
     assert (config.uid, config.gid, config.mode) == (12, 34, 0o444)

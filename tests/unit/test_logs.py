@@ -18,6 +18,34 @@ logging.warning("%d", "a bug")
 print("on it goes")
 """
 
+TO_HANGING = """
+import logging, os, sys
+from zeventfs import logs
+os.mkfifo(sys.argv[1])
+reading = os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK)
+logs.begin(sys.argv[1])
+with logs.apart():
+    for number in range(3 * logs.WAITING):  # more than pipe and queue hold
+        logging.warning("%d %s", number, "x" * 1000)
+    print("on it goes")
+    os.set_blocking(reading, True)
+    with os.fdopen(reading, "rb") as pipe:
+        taken = [int(pipe.readline().split(b" ")[4]) for _ in range(logs.WAITING)]
+        assert taken == list(range(logs.WAITING)), "in order, from the first"
+"""
+
+LAST_WORDS = """
+import logging, sys
+from zeventfs import logs
+logs.begin(sys.argv[1])
+with logs.apart():
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logging.exception("a bug with %s", "arguments")
+logging.warning("and after")
+"""
+
 
 def test_a_record_is_one_line_whatever_is_in_it() -> None:
     record = logging.LogRecord("a", logging.ERROR, "", 0, "first\nsecond\r\nthird", None, None)
@@ -38,3 +66,18 @@ def test_a_full_disk_costs_lines_and_says_nothing_elsewhere(tmp_path: Path, plac
     said = errors.read_text()
     assert "No space left" not in said
     assert ("a bug" in said) == (place != "stderr"), "a bug in a call is told all the same"
+
+
+def test_who_logs_apart_does_not_wait_for_a_place_that_hangs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TO_HANGING, tmp_path / "hanging"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"on it goes\n", b"")
+
+
+def test_what_was_logged_apart_last_is_written_each_record_one_line(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", LAST_WORDS, tmp_path / "log"], check=True)
+    first, second = (tmp_path / "log").read_text().splitlines()
+    assert " ERROR root: a bug with arguments | Traceback (most recent call last): | " in first
+    assert first.endswith("ZeroDivisionError: division by zero")
+    assert second.endswith("WARNING root: and after")
