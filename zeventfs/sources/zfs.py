@@ -84,6 +84,7 @@ class ZfsSource:
         self._stands = False  # whether the cursor stands where it should, as far as we know
         self._fresh = True  # whether it stands before the oldest event, whichever that is
         self._back: str | None = None  # why a ready event is due
+        self._begins = False  # whether the position of a life is due, its first
         self._eids: Eids[Event | _RateLimited] = Eids()
         self._causes = Causes(0)
         self._len_max = device.losses().len_max
@@ -170,8 +171,7 @@ class ZfsSource:
         self._fresh = not (life and life == self._life and self._at and _found(cursor, self._at))
         if self._fresh:
             self._at = 0
-        if self._position is not None and life and (anew or self._position.place is None):
-            self._position.begin(Place(life, highest=self._eids.highest))
+        self._begins = bool(life) and (anew or not self._life)
         self._life = life
         self._eids.restarts = not life
         self._stands = True
@@ -296,6 +296,9 @@ class ZfsSource:
             reason, self._back = self._back, None
             eid = None if first is None else first.eid
             self._say(told.ready(self.name, reason, self._life, eid, self._clock_ns()))
+        if self._begins and self._position is not None:  # not before it was said
+            self._position.begin(Place(self._life, highest=self._eids.highest))
+        self._begins = False
 
     def _say(self, event: Event) -> None:
         try:
