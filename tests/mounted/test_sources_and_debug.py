@@ -50,6 +50,12 @@ def test_a_source_that_delivers_is_ready_and_counts(mounted: Mounted) -> None:
         "events": "5",
         "gaps": "0",
         "dropped": "0",
+        "evicted": "0",
+        "failed": "0",
+        "cleared": "0",
+        "unknown": "0",
+        "late": "0",
+        "rate_limited": "0",
         "malformed": "0",
         "kernel_dropped": "0",
         "last_eid": str(last["eid"]),
@@ -66,7 +72,7 @@ def test_holes_are_counted_where_they_come_from(mounted: Mounted) -> None:
     mounted.write("simulator/inject", too_large * 3)
     mounted.post()
     now = counters(mounted, "sim")
-    assert (now["events"], now["gaps"], now["dropped"]) == ("2", "1", "3")
+    assert (now["events"], now["gaps"], now["dropped"], now["failed"]) == ("2", "1", "3", "3")
 
 
 def test_sizes_are_true_and_times_those_of_arrivals(mounted: Mounted) -> None:

@@ -8,7 +8,23 @@ from zeventfs.sources.status import SourceState, SourceStatus
 
 UNKNOWN = SourceStatus(SourceState.READY, "", 0, 0, 0, 0, 0, None, None, None, None)
 KNOWN = SourceStatus(
-    SourceState.READY, "", 7, 2, 5, 1, 3, 42, NOW_NS + 5, NOW_NS + 2 * 10**9 + 6, 4
+    SourceState.READY,
+    "",
+    events=7,
+    gaps=2,
+    dropped=15,
+    malformed=1,
+    kernel_dropped=3,
+    last_eid=42,
+    last_time_ns=NOW_NS + 5,
+    last_arrival_ns=NOW_NS + 2 * 10**9 + 6,
+    waiting=4,
+    evicted=8,
+    failed=4,
+    cleared=2,
+    unknown=1,
+    late=6,
+    rate_limited=9,
 )
 
 
@@ -52,7 +68,13 @@ async def test_counters_are_a_key_and_a_value_a_line() -> None:
     assert (await tree.content("sim/counters")).decode().splitlines() == [
         "events=7",
         "gaps=2",
-        "dropped=5",
+        "dropped=15",
+        "evicted=8",
+        "failed=4",
+        "cleared=2",
+        "unknown=1",
+        "late=6",
+        "rate_limited=9",
         "malformed=1",
         "kernel_dropped=3",
         "last_eid=42",

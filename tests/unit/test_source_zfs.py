@@ -9,9 +9,9 @@ from zeventfs.event import Event
 from zeventfs.nvlist import NVList, Type, encode
 from zeventfs.simulator.ring import Ring
 from zeventfs.simulator.zfs import ZfsDevice
-from zeventfs.sources.device import DeviceError, Taken
+from zeventfs.sources.device import DeviceError, Losses, Taken
 from zeventfs.sources.status import SourceState, SourceStatus, source_names
-from zeventfs.sources.zfs import EidRange, Eids, ZfsSource
+from zeventfs.sources.zfs import ZfsSource
 
 NOW = 1_700_000_000 * 10**9
 
@@ -145,46 +145,6 @@ def test_events_without_an_eid_are_taken_and_count_for_nothing(posted: Posted, r
     assert posted.eids == [1, -1, 2]
 
 
-def test_eids_that_begin_late_are_no_hole() -> None:
-    assert Eids().missing_before(1000) is None
-
-
-def holes(*eids: int) -> list[EidRange]:
-    known = Eids()
-    return [missing for eid in eids if (missing := known.missing_before(eid)) is not None]
-
-
-@pytest.mark.parametrize(
-    ("eids", "missing"),
-    [
-        ((1, 2, 3), []),
-        ((1, 5), [(2, 4)]),
-        ((1, 5, 3, 6), [(2, 4)]),  # a late one: no restart, and nothing is missed after 5
-        ((1, 3, 2, 4), [(2, 2)]),
-        ((1, 5, 1, 2), [(2, 4)]),  # a restart
-        ((8, 9, 1, 2, 4), [(3, 3)]),
-        ((9, 9, 10), []),  # the same again: a recording that begins again
-        ((1, 5, 20, 3, 4), [(2, 4), (6, 19)]),  # out of an older hole: taken for a restart
-        ((1, 5, 1, 2, 10, 3, 4), [(2, 4), (3, 9)]),
-        ((1, 9, 10, 1, 11, 5, 12), [(2, 8), (2, 10)]),
-        ((20, 30, 1, 25, 25, 26), [(21, 29), (2, 24)]),  # a hole of the life before is forgotten
-        ((1, 2**64 - 1), [(2, 2**64 - 2)]),
-    ],
-)
-def test_which_eids_are_missing(eids: tuple[int, ...], missing: list[tuple[int, int]]) -> None:
-    assert holes(*eids) == missing
-
-
-def test_after_a_restart_the_old_hole_means_nothing() -> None:
-    known = Eids()
-    for eid in (1, 10, 11, 1):
-        known.missing_before(eid)
-    assert known.missing_before(5) == EidRange(2, 4)
-    assert known.missing_before(6) is None
-    known.missing_before(3)  # late, of this life
-    assert known.missing_before(7) is None
-
-
 def test_a_clear_takes_what_is_queued_first(posted: Posted, ring: Ring) -> None:
     source = ZfsSource("zfs", ring, posted.append)
     ring._subscribers.clear()  # nothing drains it by itself now
@@ -211,6 +171,11 @@ def test_the_loss_of_the_device_is_said_once_and_a_clear_is_none_of_its_business
 
 class Liar:
     """A device that asks for a buffer that is no larger."""
+
+    life = ""
+
+    def losses(self) -> Losses:
+        return Losses(0, 0)
 
     def next(self, *, nonblock: bool, size: int) -> Taken:
         del nonblock

@@ -6,8 +6,9 @@ event follows from comparing positions, so an arrival costs the same however lon
 however many cursors stand in it. A lock guards all of it: cursors may be read in threads.
 
 Where this differs from the kernel: a blocking read can't miss an event that arrives between its
-look at the list and its sleep (the kernel's can, and is late until the next post); and a device
-that was shut down answers ESHUTDOWN to every call (the kernel's /dev/zfs is gone by then).
+look at the list and its sleep (the kernel's can, and is late until the next post); a device that
+was shut down answers ESHUTDOWN to every call (the kernel's /dev/zfs is gone by then), and its
+cursors are good again after `load` (the kernel's must be opened anew; what stands for it does so).
 """
 
 import errno
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable
 
 from zeventfs.nvlist import NvlistError, decode
-from zeventfs.sources.device import SEEK_END, SEEK_START, DeviceError, Taken
+from zeventfs.sources.device import SEEK_END, SEEK_START, DeviceError, Losses, Taken
 
 __all__ = ["LEN_MAX", "Ring", "RingCursor"]
 
@@ -47,6 +48,7 @@ class _Queue:
         self.end = 0  # the position that the next event gets
         self.rate_limited = 0
         self.down = False
+        self.loads = 0  # how often the module was loaded anew
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
 
@@ -64,16 +66,22 @@ class Ring:
     """A device (zeventfs.sources.device.Device) that holds what is put into it.
 
     *len_max* is zfs_zevent_len_max: an event that arrives when so many are queued frees the oldest.
-    It may be changed at any time; lowering it frees nothing by itself, as in the kernel.
+    It may be changed at any time; lowering it frees nothing by itself, as in the kernel. *life* is
+    what Device.life says of it; a ring that ends with its process has none.
     """
 
-    def __init__(self, len_max: int = LEN_MAX) -> None:
+    def __init__(self, len_max: int = LEN_MAX, *, life: str = "") -> None:
         self.len_max = len_max
+        self.life = life
         self._queue = _Queue()
         self._subscribers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         return len(self._queue.events)
+
+    def losses(self) -> Losses:
+        """What was lost: nothing but what the queue lets go of."""
+        return Losses(failed=0, len_max=self.len_max)
 
     def open(self) -> "RingCursor":
         """Return a cursor of its own before the oldest event. Raises DeviceError ESHUTDOWN."""
@@ -134,6 +142,20 @@ class Ring:
         for arrived in self._subscribers:
             arrived()
 
+    def load(self, life: str) -> None:
+        """Come back after `shutdown`, empty and in another *life*; the cursors are as if new.
+
+        The subscribers are called once more, in the caller's stack.
+        """
+        queue = self._queue
+        with queue.lock:
+            queue.down = False
+            queue.loads += 1
+            queue.rate_limited = 0
+            self.life = life
+        for arrived in self._subscribers:
+            arrived()
+
 
 class RingCursor:
     """One open of a Ring (zeventfs.sources.device.Cursor)."""
@@ -142,6 +164,8 @@ class RingCursor:
         self._queue = queue
         self._last: int | None = None  # the position of the event read last; None: at the start
         self._dropped = 0
+        self._loads = queue.loads
+        self._saw_end = False
         self._signalled = False
         self._closed = False
 
@@ -154,6 +178,7 @@ class RingCursor:
         with queue.lock:
             self._check()
             while (position := self._next_position()) not in queue.events:
+                self._saw_end = True
                 if nonblock:
                     raise _refusal(errno.ENOENT)
                 self._wait()
@@ -163,7 +188,8 @@ class RingCursor:
             self._last = position
             dropped = self._dropped + queue.rate_limited
             self._dropped = queue.rate_limited = 0
-            return Taken(packed, dropped)
+            saw_end, self._saw_end = self._saw_end, position == queue.end - 1
+            return Taken(packed, dropped, saw_end)
 
     def seek(self, eid: int) -> None:
         """Stand on event *eid*, before the oldest or on the newest; see Cursor.seek.
@@ -174,6 +200,7 @@ class RingCursor:
         with queue.lock:
             self._check()
             self._notice_eviction()
+            self._saw_end = False
             if eid == SEEK_START:
                 self._last = None
             elif eid == SEEK_END:
@@ -206,6 +233,9 @@ class RingCursor:
         if self._closed:
             raise _refusal(errno.EBADF)
         self._queue.check()
+        if self._loads != self._queue.loads:
+            self._loads = self._queue.loads
+            self._last, self._dropped, self._saw_end = None, 0, False
 
     def _wait(self) -> None:
         """Wait for a change of the queue. Raises DeviceError EINTR, ESHUTDOWN."""

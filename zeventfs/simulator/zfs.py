@@ -12,6 +12,7 @@ from typing import Any
 
 from zeventfs.nvlist import NVList, Type, decode, pack
 from zeventfs.simulator.ring import LEN_MAX, Ring
+from zeventfs.sources.device import Losses
 
 __all__ = ["ERPT_DATA_SZ", "FmCounters", "Pair", "ZfsDevice", "console_line"]
 
@@ -53,26 +54,47 @@ class ZfsDevice(Ring):
         *,
         len_max: int = LEN_MAX,
         console: Callable[[str], object] = print,
+        life: str = "",
     ) -> None:
-        super().__init__(len_max)
+        super().__init__(len_max, life=life)
         self.fm = FmCounters()
         self.zfs_zevent_console = False
         self._clock = clock
         self._console = console
         self._eid = 0
+        self._delayed: list[bytes] = []
 
     @property
     def eid(self) -> int:
         """The EID that was given last, to a posted event or to a hole; 0 when there is none yet."""
         return self._eid
 
-    def post(self, name: str, pairs: Iterable[Pair]) -> int | None:
+    def losses(self) -> Losses:
+        """What was lost, as the kstat and the parameter say it."""
+        return Losses(self.fm.erpt_dropped + self.fm.erpt_set_failed, self.len_max)
+
+    def load(self, life: str) -> None:
+        """Be loaded again after `shutdown`: EIDs and counters begin anew; see Ring.load."""
+        self._eid = 0
+        self._delayed.clear()
+        self.fm = FmCounters()
+        super().load(life)
+
+    def insert_delayed(self) -> None:
+        """Queue what was posted with *delayed*, in the order in which it was."""
+        delayed, self._delayed = self._delayed, []
+        for packed in delayed:
+            self.put(packed)
+
+    def post(self, name: str, pairs: Iterable[Pair], *, delayed: bool = False) -> int | None:
         """Post an event of class *name*; return its EID, None when it could not be posted.
 
         *pairs* are all of the event's pairs in order, its class among them; `time` and `eid` are
         put after them, in place of any that they bring. An event that is larger than ERPT_DATA_SZ
-        bytes when packed counts as fm.erpt_dropped, and its EID becomes a hole. Raises Invalid for
-        a value that its type can't hold, with nothing posted, and DeviceError ESHUTDOWN.
+        bytes when packed counts as fm.erpt_dropped, and its EID becomes a hole. One that is
+        *delayed* has its EID and waits for the list's lock while other CPUs overtake it, until
+        `insert_delayed`. Raises Invalid for a value that its type can't hold, with nothing posted,
+        and DeviceError ESHUTDOWN.
         """
         self._queue.check()
         eid = self._eid + 1
@@ -87,7 +109,10 @@ class ZfsDevice(Ring):
             return None
         if self.zfs_zevent_console:
             self._console(console_line(name, decode(packed)))
-        self.put(packed)
+        if delayed:
+            self._delayed.append(packed)
+        else:
+            self.put(packed)
         return eid
 
 

@@ -22,10 +22,27 @@ class DeviceError(OSError):
 
 
 class Taken(NamedTuple):
-    """One event off the queue: its packed native nvlist, and the device's own rough loss count."""
+    """One event off the queue: its packed native nvlist, and the device's own rough loss count.
+
+    `after_end` says that since the event before this one was taken, the queue's end was seen: that
+    one was the last, and this came later. A device that doesn't know says False.
+    """
 
     packed: bytes
     dropped: int
+    after_end: bool = False
+
+
+class Losses(NamedTuple):
+    """What a device knows of events that never came into its queue, and when it lets them go.
+
+    `failed` is how many posts took an EID and failed since the module was loaded (the kstat
+    zfs/0/fm: erpt-dropped and erpt-set-failed), `len_max` how many events the queue holds at most
+    (zfs_zevent_len_max), 0 if that isn't known.
+    """
+
+    failed: int
+    len_max: int
 
 
 class Losses(NamedTuple):
@@ -73,7 +90,26 @@ class Cursor(Protocol):
 
 
 class Device(Protocol):
-    """A queue of events with any number of cursors."""
+    """A queue of events with any number of cursors.
+
+    It may go away and come back: then every call raises ESHUTDOWN until it is back. If the queue
+    begins anew, the same cursors stand before its oldest event, and `life` is another. If it was
+    only out of reach, they stand where they stood, as far as that can be.
+    """
+
+    @property
+    def life(self) -> str:
+        """Which life of its queue the cursors stand in; no EID comes twice within one.
+
+        It is "" while that isn't known, and for a queue that nobody will find again. It changes
+        between two calls of this device and in the event loop's thread only, so that what `next`
+        gives is of the life that was told just before.
+        """
+        ...
+
+    def losses(self) -> Losses:
+        """What was lost, as known now; never raises."""
+        ...
 
     def open(self) -> Cursor:
         """Return a cursor of its own before the oldest event."""
@@ -86,7 +122,7 @@ class Device(Protocol):
     def subscribe(self, arrived: Callable[[], None]) -> None:
         """Have *arrived* called in the event loop's thread after one or more events arrived.
 
-        It is called too when the device goes away, so that its next answer is heard. It may drain
-        the queue before it returns; several arrivals may come as one call.
+        It is called too when the device goes away and when it is back, so that its next answer is
+        heard. It may drain the queue before it returns; several arrivals may come as one call.
         """
         ...

@@ -17,9 +17,12 @@ class SourceState(enum.Enum):
 class SourceStatus(NamedTuple):
     """State and counts of a source since its daemon began; times are ns since 1970.
 
-    `gaps` and `dropped` count the holes that were told and the events in them; `kernel_dropped` is
-    the sum of the device's own hints. `waiting` is how many events the device holds that were not
-    taken, None if it can't say. What is None of the last event is not known, or there was none.
+    `gaps` and `dropped` count the holes that were told and the events in them, which are also
+    counted by cause: `evicted`, `failed`, `cleared` and `unknown` add up to `dropped`. `late` are
+    those of them that came after all, so that events + dropped - late = posted. `rate_limited` are
+    ereports that were never numbered; `kernel_dropped` is the sum of the device's own hints.
+    `waiting` is how many events the device holds that were not taken, None if it can't say. What is
+    None of the last event is not known, or there was none.
     """
 
     state: SourceState
@@ -33,6 +36,12 @@ class SourceStatus(NamedTuple):
     last_time_ns: int | None
     last_arrival_ns: int | None
     waiting: int | None
+    evicted: int = 0
+    failed: int = 0
+    cleared: int = 0
+    unknown: int = 0
+    late: int = 0
+    rate_limited: int = 0
 
 
 def source_names(sources: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,0 +1,326 @@
+"""Puts events in order by their EIDs, and tells which are missing and why: nothing is told twice.
+
+What is known. The kernel (module/zfs/fm.c) gives an event its EID, one more than the last, and
+only then takes the list's lock and puts it into the queue. So every number is either queued once or
+its post has failed, which the kstat `fm` counts; and two CPUs may queue theirs in the opposite
+order of their numbers, so the queue's order is nearly that of the EIDs, and a number that is
+missing may follow a moment later. What is in the queue is lost to a reader in two ways: the queue
+holds so many events (zfs_zevent_len_max) and lets the oldest go, or somebody clears it.
+
+The order. A *hole* opens before an event whose EID is more than one above all before. What comes
+from then on stands in a line behind the hole until that is settled: filled by the late ones, which
+keep the places in the line where they came; or given up, when `PATIENCE` events have come since, or
+`PATIENCE_NS` have passed. Then what is missing takes the hole's place in the line. So the line
+begins with a hole or is empty, and everything leaves it in the queue's order. An EID that comes
+after it was given up is passed on all the same and counted as `late`: it was told as lost, and is
+there. Any other EID that isn't above all before is, in a life that is known, something from before
+we began, and means nothing. Where EIDs may begin anew unsaid (a recording), it is a beginning.
+
+The cause. `next` tells how many were `dropped`: 1 if the event that the cursor stood on has left
+the queue, however many went with it or after it, and the ereports that a rate limit kept from
+being posted since anybody asked last. So 0 says that the cursor was not *reset*, that nothing
+behind it has left the queue, and that what is missing must have failed. If it was reset, the queue
+was either full or cleared. When a full queue lets go of the event that the cursor stands on, there
+are len_max events behind it, and will be until somebody clears the queue. So it was cleared if the
+queue's end is seen earlier than that; if it isn't, it was full behind the hole, and a clear that
+might have come before can't be told. Therefore a hole after a reset is given up only when either is
+known. (A cursor that was opened after events were missed stands nowhere: as if it was reset.)
+Failures among what was evicted or cleared are known by the kstat's rise since the last hole, less
+what the holes behind need of it that can have no other cause. This can credit a failure of a moment
+ago to the hole before it, and never more failures than there were. An event that can't be decoded
+has no EID that we could know, so its number is missing, and of unknown cause.
+
+What can't be known: a reset that came with a loss of its own kind only (a clear that took nothing
+we hadn't read also says 1), and whether 1 without a hole was a reset or one rate-limited ereport.
+It is taken for a reset.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+__all__ = [
+    "PATIENCE",
+    "PATIENCE_NS",
+    "Behind",
+    "Causes",
+    "EidRange",
+    "Eids",
+    "Missing",
+    "Split",
+    "without",
+]
+
+PATIENCE = 64  # events, the one that opens the hole among them
+PATIENCE_NS = 50_000_000
+_LONGEST = 4096  # events in the line: where a queue holds more than that, its causes aren't sought
+_REMEMBERED = 256  # holes given up that a late EID is still known to be of
+
+T = TypeVar("T")
+
+
+class EidRange(NamedTuple):
+    """EIDs *first* to *last*, both included."""
+
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        """How many they are."""
+        return self.last - self.first + 1
+
+
+def without(ranges: Iterable[EidRange], gone: EidRange) -> list[EidRange]:
+    """Return what is in *ranges* and not in *gone*."""
+    left = []
+    for each in ranges:
+        if gone.last < each.first or each.last < gone.first:
+            left.append(each)
+            continue
+        if each.first < gone.first:
+            left.append(EidRange(each.first, gone.first - 1))
+        if gone.last < each.last:
+            left.append(EidRange(gone.last + 1, each.last))
+    return left
+
+
+class Behind(enum.Enum):
+    """How many events stood in the queue behind a hole."""
+
+    FULL = "as many as it holds"
+    LESS = "fewer"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Missing(Generic[T]):
+    """EIDs that did not come; *before* is the first that came of those after them, if known.
+
+    `reset` says that the cursor may have been reset in between, `undecoded` how many events of
+    unknown EIDs came there.
+    """
+
+    eids: EidRange
+    before: T | None
+    reset: bool
+    behind: Behind
+    undecoded: int
+
+
+@dataclass(slots=True)
+class _Hole(Generic[T]):
+    missing: list[EidRange]
+    before: T | None
+    reset: bool
+    undecoded: int
+    opened: int  # how many events were taken before the one that opened it
+    opened_ns: int
+    end: int = 0  # how many were taken when its patience was over and nothing more was there
+
+
+class _GivenUp(NamedTuple):
+    eids: EidRange
+    taken: int
+
+
+class Eids(Generic[T]):
+    """Takes events in the queue's order; `ready` is what may be passed on, in its order.
+
+    `highest` is the highest EID that came, None before the first: whatever that is, nothing is
+    missing before it. `restarts` says that EIDs may begin anew unsaid, `full` how many events the
+    queue holds, 0 if that isn't known. `late` counts EIDs that came after they were given up.
+    """
+
+    def __init__(self, *, restarts: bool = False, full: int = 0) -> None:
+        self.ready: deque[T | Missing[T]] = deque()
+        self.restarts = restarts
+        self.full = full
+        self.highest: int | None = None
+        self.late = 0
+        self._line: deque[T | _Hole[T]] = deque()
+        self._given_up: deque[_GivenUp] = deque(maxlen=_REMEMBERED)
+        self._taken = 0
+        self._end = 0  # how many events were taken when the queue's end was seen last
+        self._reset = False
+        self._undecoded = 0
+
+    def begin(self, highest: int | None, missing: Iterable[EidRange] = (), now_ns: int = 0) -> None:
+        """Go on after *highest*, all up to it being known but for *missing*; give up all else."""
+        self.release(now_ns, give_up=True)
+        self._given_up.clear()
+        self.highest = highest
+        self._reset, self._undecoded = False, 0
+        if ranges := list(missing):
+            self._line.append(_Hole(ranges, None, self._reset, 0, self._taken, now_ns))
+
+    def took(self, *, reset: bool, after_end: bool) -> None:
+        """Count one more event that was taken, whatever is in it.
+
+        *reset*: the cursor may have been reset before it. *after_end*: the queue's end was seen
+        between the event before and this one.
+        """
+        if after_end:
+            self._end = self._taken
+        self._taken += 1
+        self._reset |= reset
+
+    def not_decoded(self) -> None:
+        """Know that the event which was counted last has an EID that can't be known."""
+        self._undecoded += 1
+
+    def pass_by(self, what: T) -> None:
+        """Have *what*, which has no EID, keep its place in the order."""
+        (self._line or self.ready).append(what)
+
+    def take(self, eid: int, what: T, now_ns: int) -> bool:
+        """Take event *eid*, having counted it; whether a hole has opened before it."""
+        highest = self.highest
+        opened = False
+        if highest is None or eid > highest:
+            opened = highest is not None and eid > highest + 1
+            if highest is not None and opened:
+                self._open(EidRange(highest + 1, eid - 1), what, now_ns)
+            self.highest = eid
+            self._reset, self._undecoded = False, 0
+        elif not self._fill(eid) and not self._was_given_up(eid) and self.restarts:
+            self.begin(eid)
+        self.pass_by(what)
+        self.release(now_ns)
+        return opened
+
+    def _open(self, missing: EidRange, what: T, now_ns: int) -> None:
+        hole = _Hole([missing], what, self._reset, self._undecoded, self._taken - 1, now_ns)
+        self._line.append(hole)
+
+    def _fill(self, eid: int) -> bool:
+        """Whether *eid* was missing in a hole, as it isn't now."""
+        for each in self._line:
+            if isinstance(each, _Hole):
+                left = without(each.missing, EidRange(eid, eid))
+                if left != each.missing:
+                    each.missing = left
+                    return True
+        return False
+
+    def _was_given_up(self, eid: int) -> bool:
+        for each in self._given_up:
+            if each.eids.first <= eid <= each.eids.last and (
+                not self.restarts or self._taken - each.taken <= PATIENCE
+            ):
+                self.late += 1
+                return True
+        return False
+
+    @property
+    def deadline_ns(self) -> int | None:
+        """When `at_end` is due at the latest; None while nothing waits."""
+        return self._deadline_ns(self._line[0]) if self._line else None
+
+    @staticmethod
+    def _deadline_ns(first: "T | _Hole[T]") -> int:
+        assert isinstance(first, _Hole)  # as the line always begins with one
+        return first.opened_ns + PATIENCE_NS
+
+    def at_end(self, now_ns: int) -> None:
+        """Settle what has waited long enough: there is nothing more to take just now.
+
+        A device that reads ahead may have nothing to give before it has reached the queue's end. If
+        there still is nothing when patience is over, that end was seen.
+        """
+        for each in self._line:
+            if isinstance(each, _Hole) and now_ns >= self._deadline_ns(each):
+                each.end = self._taken
+        self.release(now_ns)
+
+    def end(self, now_ns: int) -> None:
+        """Give up all holes: the queue's end was seen, and nothing can come late."""
+        self._end = self._taken
+        self.release(now_ns, give_up=True)
+
+    def release(self, now_ns: int, *, give_up: bool = False) -> None:
+        """Move to `ready` what may go there; *give_up*: all."""
+        while self._line:
+            first = self._line[0]
+            if not isinstance(first, _Hole):
+                self.ready.append(first)
+            elif first.missing:
+                behind = self._behind(first)
+                if not give_up and not self._is_over(first, behind, now_ns):
+                    return
+                self._give_up(first, behind or Behind.UNKNOWN)
+            self._line.popleft()
+
+    def _is_over(self, hole: _Hole[T], behind: Behind | None, now_ns: int) -> bool:
+        if self._taken - hole.opened < PATIENCE and now_ns < self._deadline_ns(hole):
+            return False
+        return not hole.reset or behind is not None
+
+    def _behind(self, hole: _Hole[T]) -> Behind | None:
+        """How many events stood behind *hole*; None while that may still come out."""
+        end = self._end if self._end > hole.opened else hole.end
+        seen_end = end > 0
+        count = (end or self._taken) - hole.opened
+        if self.full and count >= self.full:
+            return Behind.FULL
+        if seen_end and self.full:
+            return Behind.LESS
+        return Behind.UNKNOWN if seen_end or not self.full or count >= _LONGEST else None
+
+    def _give_up(self, hole: _Hole[T], behind: Behind) -> None:
+        undecoded = hole.undecoded
+        for eids in hole.missing:
+            here = min(undecoded, eids.size)
+            undecoded -= here
+            self.ready.append(Missing(eids, hole.before, hole.reset, behind, here))
+            self._given_up.append(_GivenUp(eids, self._taken))
+
+    def surely_failed(self) -> int:
+        """How many of those that are missing, told and not told, can only have failed."""
+        ready = [each for each in self.ready if isinstance(each, Missing) and not each.reset]
+        holes = [each for each in self._line if isinstance(each, _Hole) and not each.reset]
+        return sum(each.eids.size - each.undecoded for each in ready) + sum(
+            max(0, sum(eids.size for eids in each.missing) - each.undecoded) for each in holes
+        )
+
+
+class Split(NamedTuple):
+    """How many of what is missing were lost by which cause."""
+
+    evicted: int = 0
+    failed: int = 0
+    cleared: int = 0
+    unknown: int = 0
+
+    @property
+    def cause(self) -> str:
+        """The word for all of it: `cleared` if nothing else, else `source`."""
+        return "cleared" if self.cleared == sum(self) else "source"
+
+
+class Causes:
+    """Splits what is missing by cause; never more `failed` than the device says there were.
+
+    *failed* is its count when we began; that of a later moment comes with each question.
+    """
+
+    def __init__(self, failed: int) -> None:
+        self.failed = failed  # the device's count at the last question
+        self._told = 0
+
+    def split(self, missing: Missing[T], failed: int, needed: int) -> Split:
+        """Split *missing*, the device having counted *failed*; *needed* of these are elsewhere."""
+        unknown = missing.undecoded
+        lost = missing.eids.size - unknown
+        budget = failed - self.failed - needed if missing.reset else failed - self._told
+        did_fail = min(lost, max(0, budget))
+        lost -= did_fail
+        self._told += did_fail
+        self.failed = failed
+        if missing.reset and missing.behind is Behind.FULL:
+            return Split(evicted=lost, failed=did_fail, unknown=unknown)
+        if missing.reset and missing.behind is Behind.LESS:
+            return Split(cleared=lost, failed=did_fail, unknown=unknown)
+        return Split(failed=did_fail, unknown=unknown + lost)
