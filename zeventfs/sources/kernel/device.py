@@ -174,8 +174,6 @@ class KernelCursor:
             raise DeviceError(errno.EBUSY, "the queue is being read already")
         self._refuse()
         self._reader.seek(eid)
-        while self._backlog:
-            self._advance()
         self._events, self._offset = b"", 0
         self._taken = self._backlog.queued
 

@@ -69,9 +69,11 @@ class Reader:
             self._take(self._zevents, block=False)
 
     def seek(self, eid: int) -> None:
-        """Move the kernel's cursor (Cursor.seek); only before `start`. Raises DeviceError."""
-        if self._zevents is None:
-            raise DeviceError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+        """Move the kernel's cursor (Cursor.seek); only before `start`, while there is a device.
+
+        Raises DeviceError.
+        """
+        assert self._zevents is not None
         try:
             self._zevents.seek(eid)
         except OSError as error:
