@@ -179,9 +179,53 @@ def test_a_cursor_that_could_not_be_moved_stands_where_it_stood(module: Module, 
     assert loop.cursor.next(nonblock=True, size=100).packed == event(2)
 
 
-def test_once_it_is_read_the_cursor_stays(loop: Loop) -> None:
+def test_a_cursor_can_be_moved_while_it_is_read(module: Module, loop: Loop) -> None:
+    module.post(1, 2, 3)
     loop.device.subscribe(loop.drain)
-    assert refusal(lambda: loop.cursor.seek(SEEK_START)).errno == errno.EBUSY
+    until(partial(waits, loop, 3))
+    loop.cursor.seek(2)
+    module.post(4)
+    loop.run_until(2)
+    assert refusal(lambda: loop.cursor.seek(9)).errno == errno.ENOENT
+    loop.cursor.seek(SEEK_START)
+    loop.run_until(6)
+    assert loop.heard == [3, 4, 1, 2, 3, 4]
+
+
+def test_a_cursor_of_a_device_that_was_just_lost_can_not_be_moved(
+    module: Module, loop: Loop
+) -> None:
+    loop.device.subscribe(loop.drain)
+    module.unload()
+    until(lambda: module.looks > 5)
+    refused = refusal(lambda: loop.cursor.seek(1))
+    assert (refused.errno, refused.strerror) == (errno.ESHUTDOWN, NOT_LOADED)
+    module.load("boot/2", 1)
+    loop.run_until(3)
+    assert loop.heard[-1] == 1
+
+
+def test_an_event_says_whether_the_queues_end_was_seen_before_it(
+    module: Module, loop: Loop
+) -> None:
+    def after_end() -> bool:
+        return loop.cursor.next(nonblock=True, size=100).after_end
+
+    module.post(1, 2)
+    assert [after_end(), after_end()] == [False, False]
+    module.post(3, 4)
+    assert [after_end(), after_end()] == [True, False]
+    module.post(5)
+    loop.cursor.seek(3)
+    assert [after_end(), after_end()] == [False, False]
+
+
+def test_an_event_for_which_the_buffer_had_no_room_is_not_after_the_end(
+    module: Module, loop: Loop
+) -> None:
+    module.post(1, 2, size=600_000)
+    taken = [loop.cursor.next(nonblock=True, size=1 << 20) for _ in range(2)]
+    assert not taken[1].after_end
 
 
 def test_there_is_one_cursor(loop: Loop) -> None:
@@ -189,12 +233,13 @@ def test_there_is_one_cursor(loop: Loop) -> None:
 
 
 def test_a_cursor_may_be_opened_after_the_subscription(module: Module) -> None:
-    module.post(1)
     calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
     with KernelDevice(calls.put) as device:
         device.subscribe(lambda: None)
         assert device.life == "boot/1"
         cursor = device.open()
+        module.post(1)
+        until(cursor.waiting)
         calls.get(timeout=PATIENCE)
         assert cursor.next(nonblock=True, size=100).packed == event(1)
 
@@ -340,13 +385,16 @@ def test_an_end_while_the_device_is_missing_comes_at_once(module: Module) -> Non
         loop.device.subscribe(loop.drain)
 
 
-def test_a_loop_that_is_over_is_not_rung_for(module: Module, loop: Loop) -> None:
+def test_without_a_loop_nothing_is_rung_for(module: Module, loop: Loop) -> None:
     loop.over = True
     loop.device.subscribe(loop.drain)
     module.post(1)
     until(loop.cursor.waiting)
     loop.drain()
     assert loop.heard == [1]
+    loop.over = False  # as one that hadn't begun yet
+    module.post(2)
+    loop.run_until(2)
 
 
 def test_after_the_end_everything_is_refused(module: Module, loop: Loop) -> None:

@@ -81,7 +81,7 @@ def test_what_can_be_no_eid_is_refused(eid: int) -> None:
         Zevents("/dev/null").seek(eid)
 
 
-def test_once_ended_nothing_blocks_any_more() -> None:
+def test_once_ended_nothing_blocks_until_it_begins_anew() -> None:
     zevents = Zevents("/dev/null")
     guard = threading.Thread(target=zevents.guard)
     guard.start()
@@ -89,6 +89,8 @@ def test_once_ended_nothing_blocks_any_more() -> None:
     guard.join()
     zevents.guard()
     assert zevents.take(bytearray(100), BLOCK) == (0, 0, errno.EINTR, 0)
+    zevents.begin()
+    assert zevents.take(bytearray(100), BLOCK) == (0, 0, errno.ENOTTY, 0)
 
 
 def test_a_descriptor_is_closed_once_and_at_the_latest_with_its_owner() -> None:

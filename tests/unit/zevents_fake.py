@@ -124,6 +124,9 @@ class FakeZevents:
             self.ended = True
             self.module.changed.notify_all()
 
+    def begin(self) -> None:
+        self.ended = False
+
     def seek(self, eid: int) -> None:
         self._fail()
         eids = [eid for eid, _ in self.module.queue]

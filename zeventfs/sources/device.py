@@ -22,17 +22,23 @@ class DeviceError(OSError):
 
 
 class Taken(NamedTuple):
-    """One event off the queue: its packed native nvlist, and the device's own rough loss count."""
+    """One event off the queue: its packed native nvlist, and the device's own rough loss count.
+
+    `after_end` says that since the event before this one was taken, the queue's end was seen: that
+    one was the last, and this came later. A device that doesn't know says False.
+    """
 
     packed: bytes
     dropped: int
+    after_end: bool = False
 
 
 class Losses(NamedTuple):
-    """What a device says of events that it lost by itself.
+    """What a device knows of events that never came into its queue, and when it lets them go.
 
-    `failed` counts posts that took an EID and failed, since the module was loaded; `len_max` is how
-    many events the queue holds at most, 0 if that isn't known.
+    `failed` is how many posts took an EID and failed since the module was loaded (the kstat
+    zfs/0/fm: erpt-dropped and erpt-set-failed), `len_max` how many events the queue holds at most
+    (zfs_zevent_len_max), 0 if that isn't known.
     """
 
     failed: int

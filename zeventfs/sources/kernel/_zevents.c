@@ -279,6 +279,12 @@ static PyObject *end(PyObject *object, PyObject *Py_UNUSED(none))
     Py_RETURN_NONE;
 }
 
+static PyObject *begin(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    ((Zevents *)object)->ending = false;
+    Py_RETURN_NONE;
+}
+
 /* Ask with the reader's command; on an error an OSError is set. */
 static bool ask_alone(Zevents *self, unsigned long request, uint64_t guid)
 {
@@ -407,7 +413,8 @@ static PyMethodDef zevents_methods[] = {
      "Read what is there into *buffer*, blocking for the first if *block*:\n"
      "(bytes used, events, errno, bytes needed)."},
     {"guard", guard, METH_NOARGS, "See to it until end() that the reader misses no event."},
-    {"end", end, METH_NOARGS, "End guard(), and take() with EINTR, now and from now on."},
+    {"end", end, METH_NOARGS, "End guard(), and take() with EINTR, until begin()."},
+    {"begin", begin, METH_NOARGS, "Undo end(); nobody may be in guard() or take()."},
     {"seek", seek, METH_O, "Stand on an EID, 0 (the start) or 2**64 - 1 (the end); OSError."},
     {"clear", clear, METH_NOARGS, "Empty the queue; how many events there were; OSError."},
     {"close", close_it, METH_NOARGS, "Close the descriptor; nobody may be in guard() or take()."},
