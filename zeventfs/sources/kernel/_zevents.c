@@ -33,7 +33,7 @@
 
 enum { EVENTS_NEXT = 0x5a81, EVENTS_CLEAR = 0x5a82, EVENTS_SEEK = 0x5a83 };
 enum { BLOCK = 0, NONBLOCK = 1 };
-enum { NAP_NS = 1000000, REPEAT_S = 1 };
+enum { MS = 1000000, AGAIN = 1 * MS, SETTLED = 10 * MS, REPEAT_S = 1 }; /* ns, and s */
 
 /* What ends a sleep. Its default is to be ignored, so that one that comes late harms nobody. */
 enum { WAKING = SIGURG };
@@ -125,9 +125,9 @@ static void wake(Zevents *self)
     syscall(SYS_tgkill, getpid(), self->reader, WAKING);
 }
 
-static void nap(void)
+static void nap(long ns)
 {
-    nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
 /* Take one event, with its head, if *room* has place for it; 0 or an errno. */
@@ -238,7 +238,7 @@ static void guard_it(Zevents *self)
             continue;
         }
         pthread_mutex_unlock(&self->lock);
-        nap(); /* where events come one by one, a look for each would cost more than they do */
+        nap(SETTLED); /* where event follows event, a look for each costs more than they do */
         certain = sleeps_for_certain(reader);
         pthread_mutex_lock(&self->lock);
         if (!certain || !self->asleep || self->sleeps != sleep)
@@ -271,7 +271,7 @@ static PyObject *end(PyObject *object, PyObject *Py_UNUSED(none))
     while (self->asleep) {
         wake(self);
         pthread_mutex_unlock(&self->lock);
-        nap();
+        nap(AGAIN);
         pthread_mutex_lock(&self->lock);
     }
     pthread_mutex_unlock(&self->lock);
