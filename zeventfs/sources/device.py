@@ -45,17 +45,6 @@ class Losses(NamedTuple):
     len_max: int
 
 
-class Losses(NamedTuple):
-    """What a device says of events that it lost by itself.
-
-    `failed` counts posts that took an EID and failed, since the module was loaded; `len_max` is how
-    many events the queue holds at most, 0 if that isn't known.
-    """
-
-    failed: int
-    len_max: int
-
-
 class Cursor(Protocol):
     """One open of the device, which remembers the last event that it read."""
 

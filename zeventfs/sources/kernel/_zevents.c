@@ -33,7 +33,7 @@
 
 enum { EVENTS_NEXT = 0x5a81, EVENTS_CLEAR = 0x5a82, EVENTS_SEEK = 0x5a83 };
 enum { BLOCK = 0, NONBLOCK = 1 };
-enum { NAP_NS = 1000000, REPEAT_S = 1 };
+enum { MS = 1000000, AGAIN = 1 * MS, SETTLED = 10 * MS, REPEAT_S = 1 }; /* ns, and s */
 
 /* What ends a sleep. Its default is to be ignored, so that one that comes late harms nobody. */
 enum { WAKING = SIGURG };
@@ -125,9 +125,9 @@ static void wake(Zevents *self)
     syscall(SYS_tgkill, getpid(), self->reader, WAKING);
 }
 
-static void nap(void)
+static void nap(long ns)
 {
-    nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
 }
 
 /* Take one event, with its head, if *room* has place for it; 0 or an errno. */
@@ -238,7 +238,7 @@ static void guard_it(Zevents *self)
             continue;
         }
         pthread_mutex_unlock(&self->lock);
-        nap(); /* where events come one by one, a look for each would cost more than they do */
+        nap(SETTLED); /* where event follows event, a look for each costs more than they do */
         certain = sleeps_for_certain(reader);
         pthread_mutex_lock(&self->lock);
         if (!certain || !self->asleep || self->sleeps != sleep)
@@ -271,11 +271,17 @@ static PyObject *end(PyObject *object, PyObject *Py_UNUSED(none))
     while (self->asleep) {
         wake(self);
         pthread_mutex_unlock(&self->lock);
-        nap();
+        nap(AGAIN);
         pthread_mutex_lock(&self->lock);
     }
     pthread_mutex_unlock(&self->lock);
     Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyObject *begin(PyObject *object, PyObject *Py_UNUSED(none))
+{
+    ((Zevents *)object)->ending = false;
     Py_RETURN_NONE;
 }
 
@@ -407,7 +413,8 @@ static PyMethodDef zevents_methods[] = {
      "Read what is there into *buffer*, blocking for the first if *block*:\n"
      "(bytes used, events, errno, bytes needed)."},
     {"guard", guard, METH_NOARGS, "See to it until end() that the reader misses no event."},
-    {"end", end, METH_NOARGS, "End guard(), and take() with EINTR, now and from now on."},
+    {"end", end, METH_NOARGS, "End guard(), and take() with EINTR, until begin()."},
+    {"begin", begin, METH_NOARGS, "Undo end(); nobody may be in guard() or take()."},
     {"seek", seek, METH_O, "Stand on an EID, 0 (the start) or 2**64 - 1 (the end); OSError."},
     {"clear", clear, METH_NOARGS, "Empty the queue; how many events there were; OSError."},
     {"close", close_it, METH_NOARGS, "Close the descriptor; nobody may be in guard() or take()."},

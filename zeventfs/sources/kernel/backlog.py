@@ -13,10 +13,14 @@ __all__ = ["Backlog", "Batch", "Lost", "Ready"]
 
 
 class Batch(NamedTuple):
-    """*number* events as Zevents.take gives them, each after its head."""
+    """*number* events as Zevents.take gives them, each after its head.
+
+    `after_end`: the queue's end was seen before the first of them came.
+    """
 
     events: bytes
     number: int
+    after_end: bool
 
 
 class Lost(NamedTuple):
@@ -34,7 +38,7 @@ class Ready(NamedTuple):
 class Backlog:
     """Entries from one thread to another, at most *most* bytes of events and one batch more.
 
-    `queued` is how many events were ever put in, but for those that `drop` threw away.
+    `queued` is how many events were ever put in.
     """
 
     def __init__(self, most: int) -> None:
@@ -65,6 +69,12 @@ class Backlog:
                 self._bytes -= len(entry.events)
                 self._changed.notify_all()
             return entry
+
+    def drop_events(self) -> None:
+        """Throw away all events; what happened to the device stays."""
+        with self._changed:
+            self._entries = deque(each for each in self._entries if not isinstance(each, Batch))
+            self._bytes = 0
 
     def __bool__(self) -> bool:
         """Whether there is an entry."""
@@ -99,10 +109,14 @@ class Backlog:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """End all waits, now and from now on."""
+        """End all waits, now and until `begin`."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def begin(self) -> None:
+        """Have waits wait again."""
+        self._ended = False
 
     @property
     def ended(self) -> bool:

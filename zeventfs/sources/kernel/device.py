@@ -6,8 +6,8 @@ rung for through a function that it brings along, such as trio's `TrioToken.run_
 most one ring under way.
 
 A device has one cursor here, since what is told of its life is told in the order of that cursor's
-events. Until the first `subscribe` the cursor is read and moved in the caller's thread, so that a
-source can go on where it once stopped; from then on the thread reads, and seeking is refused.
+events. The thread reads from when there are both a cursor and a subscriber; before that, the cursor
+is read in the caller's.
 """
 
 import errno
@@ -33,7 +33,7 @@ class KernelDevice:
     """/dev/zfs under *root* (zeventfs.sources.device.Device); as context, it is closed at the end.
 
     ``wake(call)`` is to have *call* called in the event loop's thread, from any thread, and raises
-    RuntimeError once there is no loop any more. It is first called after `subscribe`. *backlog* is
+    RuntimeError while there is no loop. It is first called after `subscribe`. *backlog* is
     how many bytes of events may wait for the loop.
     """
 
@@ -66,6 +66,8 @@ class KernelDevice:
         if self._cursor is not None:
             raise DeviceError(errno.EBUSY, "a KernelDevice has one cursor")
         self._cursor = KernelCursor(self._root, self._most, self._ring)
+        if self._subscribers:
+            self._cursor.start()
         return self._cursor
 
     def clear(self) -> int:
@@ -112,8 +114,8 @@ class KernelDevice:
         self._rung = True
         try:
             self._wake(self._arrived)
-        except RuntimeError:  # the loop is over, and nobody is left to hear of it
-            return
+        except RuntimeError:  # the loop is over, or hasn't begun: who begins it looks by himself
+            self._rung = False
 
     def _arrived(self) -> None:
         self._rung = False  # before they look: what comes after their last look rings again
@@ -130,6 +132,7 @@ class KernelCursor:
         self._backlog = Backlog(most)
         self._events = b""  # the batch that is being given, and how far it is
         self._offset = 0
+        self._after_end = False  # of the next event
         self._taken = 0
         self._lost: str | None = None
         self._closed = False
@@ -145,7 +148,7 @@ class KernelCursor:
         """
         while self._offset == len(self._events):
             self._check()
-            if not self._reader.started:
+            if not self._reader.running:
                 if nonblock:
                     self._reader.read()
                 else:
@@ -162,22 +165,26 @@ class KernelCursor:
         start = self._offset + _HEAD.size
         self._offset = start + length
         self._taken += 1
-        return Taken(self._events[start : self._offset], dropped)
+        after_end, self._after_end = self._after_end, False
+        return Taken(self._events[start : self._offset], dropped, after_end)
 
     def seek(self, eid: int) -> None:
         """Stand on event *eid*, before the oldest or on the newest; see Cursor.seek.
 
-        Raises DeviceError EBUSY too: the reading has begun.
+        What was read ahead is read anew, if it is still queued. The thread pauses for it.
         """
         self._check()
-        if self._reader.started:
-            raise DeviceError(errno.EBUSY, "the queue is being read already")
         self._refuse()
-        self._reader.seek(eid)
-        while self._backlog:
-            self._advance()
-        self._events, self._offset = b"", 0
-        self._taken = self._backlog.queued
+        reading = self._reader.running
+        self._reader.stop()
+        try:
+            self._reader.seek(eid)
+            self._backlog.drop_events()
+            self._events, self._offset = b"", 0
+            self._taken = self._backlog.queued
+        finally:
+            if reading:
+                self._reader.start()
 
     def waiting(self) -> int:
         """How many events were read from the kernel and not taken yet."""
@@ -223,6 +230,7 @@ class KernelCursor:
                 return False
             case Batch():
                 self._events, self._offset = entry.events, 0
+                self._after_end = entry.after_end
             case Lost():
                 self._lost = entry.reason
             case _:

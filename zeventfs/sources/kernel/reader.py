@@ -1,4 +1,4 @@
-"""The thread that reads /dev/zfs into a backlog, from its start to `close`.
+"""The thread that reads /dev/zfs into a backlog, from `start` to `stop`.
 
 It sleeps in the kernel until there is an event, takes all there are, and rings. A second thread
 guards its sleep (see `_zevents.c`). The descriptor is held for as long as the module lives, so
@@ -36,8 +36,8 @@ _LOOK_S = 1.0
 class Reader:
     """Reads the device under *root* into *backlog*, and calls *ring* after what it put there.
 
-    Until `start` it reads only when it is told to, in the caller's thread. *ring* is called in
-    the reading thread.
+    While its thread doesn't run it reads only when it is told to, in the caller's thread. All but
+    *ring*, which either thread calls, is for one thread.
     """
 
     def __init__(self, root: Path, backlog: Backlog, ring: Callable[[], None]) -> None:
@@ -49,43 +49,58 @@ class Reader:
         self._buffer = bytearray(_BUFFER)
         self._life = ""
         self._last_eid = SEEK_START  # of what was read last
+        self._at_end = False  # whether the queue's end was seen after that
         self._reason: str | None = None  # why there is nothing to be read, as it was told last
         self._told_full = False
         self._look()
 
     @property
-    def started(self) -> bool:
-        """Whether the thread runs."""
+    def running(self) -> bool:
+        """Whether the thread reads."""
         return self._thread is not None
 
     def start(self) -> None:
         """Have the thread read from now on."""
         if self._thread is None:
+            self._backlog.begin()
+            if self._zevents is not None:
+                self._zevents.begin()
             self._thread = _start(self._run, "zfs reader")
 
+    def stop(self) -> None:
+        """End the thread, whatever it is at, at once; `start` goes on with the next event."""
+        if self._thread is None:
+            return
+        self._backlog.end()
+        if (zevents := self._zevents) is not None:
+            zevents.end()
+        self._thread.join()
+        self._thread = None
+
+    def close(self) -> None:
+        """End the thread, and all waits, and close the device."""
+        self.stop()
+        self._backlog.end()
+        self._close()
+
     def read(self) -> None:
-        """Put what there is into the backlog, without waiting; only before `start`."""
+        """Put what there is into the backlog, without waiting; only while the thread doesn't."""
         if self._zevents is not None:
             self._take(self._zevents, block=False)
 
     def seek(self, eid: int) -> None:
-        """Move the kernel's cursor (Cursor.seek); only before `start`. Raises DeviceError."""
+        """Move the kernel's cursor (Cursor.seek); only while the thread doesn't read.
+
+        Raises DeviceError; ESHUTDOWN, the device is not there.
+        """
         if self._zevents is None:
-            raise DeviceError(errno.ESHUTDOWN, os.strerror(errno.ESHUTDOWN))
+            raise DeviceError(errno.ESHUTDOWN, self._reason or "")
         try:
             self._zevents.seek(eid)
         except OSError as error:
             raise device_error(error) from None
         self._last_eid = SEEK_START if eid == SEEK_END else eid
-
-    def close(self) -> None:
-        """End the thread and close the device; whatever the thread is at, it ends at once."""
-        self._backlog.end()
-        if (zevents := self._zevents) is not None:
-            zevents.end()
-        if self._thread is not None:
-            self._thread.join()
-        self._close()
+        self._at_end = False
 
     def _run(self) -> None:
         # What is sent to the process as a whole is for the main thread to hear.
@@ -117,6 +132,7 @@ class Reader:
             except OSError:
                 log.debug("event %d isn't queued any more: all that is came after", self._last_eid)
         self._life = now
+        self._at_end = False
         self._reason = None
         self._zevents = zevents
         self._put(Ready(now))
@@ -129,8 +145,8 @@ class Reader:
         except Exception as error:  # such as no memory: what was read is missed by its EIDs
             log.exception("reading /dev/zfs broke off")
             reason = repr(error)
-        self._close()
         if reason is not None:
+            self._close()
             self._tell_lost(reason)
 
     def _take_all(self, zevents: Zevents) -> str | None:
@@ -147,7 +163,8 @@ class Reader:
         if count:
             batch = bytes(memoryview(self._buffer)[:used])
             self._last_eid = _eid_of_last(batch)
-            self._put(Batch(batch, count))
+            self._put(Batch(batch, count, self._at_end))
+            self._at_end = error == errno.ENOENT
         elif error == errno.ENOMEM and needed > len(self._buffer):
             self._buffer = bytearray(needed)
             return 0
