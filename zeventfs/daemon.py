@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from secrets import token_hex
 
@@ -41,6 +41,7 @@ from zeventfs.nodes.vbd import VbdsDirectory, vbd_directory
 from zeventfs.nvlist import decode
 from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
+from zeventfs.sources.position import Position, newest_first
 from zeventfs.sources.status import SourceStatus
 from zeventfs.zfs_events import ZfsEvents, module_version
 
@@ -49,7 +50,8 @@ __all__ = ["run"]
 log = logging.getLogger(__name__)
 
 _COLLECT = 700, 10, 100  # as Python's own, but for a full collection ten times as rare
-_PID, _HANDLES, _SEGMENTS = "pid", "handles", "segment-*"  # in the runtime directory
+# In the runtime directory:
+_PID, _HANDLES, _POSITION, _SEGMENTS = "pid", "handles", "zfs-position", "segment-*"
 
 
 def run(config: Config, ready: Callable[[], None]) -> None:
@@ -58,9 +60,9 @@ def run(config: Config, ready: Callable[[], None]) -> None:
     Raises MountFailed, with a sentence, when there was nothing to serve.
     """
     locked = in_memory() if config.mlock else nullcontext()
-    with EndSignals() as asked, _runtime(config.runtime) as runtime, locked:
+    with EndSignals() as asked, _runtime(config.runtime) as runtime, locked, ExitStack() as ending:
         try:
-            daemon = _Daemon(config, runtime)
+            daemon = _Daemon(config, runtime, ending)
         except OSError as error:
             raise MountFailed(f"can't use {runtime}: {error.strerror}") from error
         # What stands now stands for good: a full collection would look at all of it, for
@@ -114,7 +116,7 @@ def _lock(lock: int, path: Path) -> None:
 def _clear_up(path: Path) -> None:
     """Remove what a daemon keeps in *path*, the lock last; a log there is its owner's."""
     shutil.rmtree(path / PLACE, ignore_errors=True)
-    for each in (*path.glob(_SEGMENTS), path / _HANDLES, path / _PID):
+    for each in (*path.glob(_SEGMENTS), path / _HANDLES, path / _POSITION, path / _PID):
         with suppress(OSError):
             each.unlink()
 
@@ -129,9 +131,9 @@ def _place(config: Config, runtime: Path) -> Path | None:
 
 
 class _Daemon:
-    """The parts of one mount, and how they are joined."""
+    """The parts of one mount, and how they are joined; *ending* ends what goes on by itself."""
 
-    def __init__(self, config: Config, runtime: Path) -> None:
+    def __init__(self, config: Config, runtime: Path, ending: ExitStack) -> None:
         self._config = config
         self._arrival = Bell()
         kept = _place(config, runtime)
@@ -146,7 +148,11 @@ class _Daemon:
         if store.recovered:
             log.info("epoch %s goes on at seq %d", epoch, self._journal.current.lines.next_seq)
         append = self._journal.append
-        self._zfs = ZfsEvents(config, append, time.time_ns)
+        position = None
+        if kept is not None and "zfs" in config.sources:
+            position = Position(kept / _POSITION, epoch)
+            position.correct(newest_first(self._journal.segments))
+        self._zfs = ZfsEvents(config, append, time.time_ns, ending, position)
         self._tapdisks = host_tapdisks(config, append, time.time_ns)
         self._simulated_vbds = simulated_vbds(config, runtime, append, time.time_ns, self._zfs.rate)
         self._answers = trio.Event()

@@ -7,8 +7,9 @@ by the same code into the same journal.
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -25,6 +26,7 @@ from zeventfs.sources.device import Device
 from zeventfs.sources.kernel import module
 from zeventfs.sources.kernel.device import KernelDevice
 from zeventfs.sources.player import play
+from zeventfs.sources.position import Position
 from zeventfs.sources.replay import ReplayDevice
 from zeventfs.sources.status import SourceStatus, source_names
 from zeventfs.sources.zfs import ZfsSource
@@ -36,7 +38,7 @@ log = logging.getLogger(__name__)
 _RECORDED: Final = "2.1.11"  # whose events were recorded; the simulator's are like them
 _AT_ONCE: Final = 32  # events posted before others get a turn
 
-Post = Callable[[Event], object]
+Post = Callable[[Event], int]
 Clock = Callable[[], int]
 
 
@@ -102,54 +104,73 @@ class SimulatedZfs:
         await trio.lowlevel.checkpoint()
 
 
-class _Kernel:
-    """The kernel's device, whose calls reach the event loop from the time that there is one.
-
-    Raises MountFailed, with a sentence, where it can't be read.
-    """
+class _Loop:
+    """The event loop, for what was made before it began: what is asked of it until then waits."""
 
     def __init__(self) -> None:
-        missing = module.preflight()
-        if missing is not None:
-            raise MountFailed(f"source zfs: {missing}")
-        told = module.warning()
-        if told is not None:
-            log.warning("%s", told)
-        self.device = KernelDevice(self._wake)
         self._lock = threading.Lock()
         self._token: trio.lowlevel.TrioToken | None = None
         self._early: list[Callable[[], None]] = []
 
-    def _wake(self, call: Callable[[], None]) -> None:
-        """Have *call* called in the event loop; comes from the device's thread."""
+    def wake(self, call: Callable[[], None]) -> None:
+        """Have *call* called in the loop's thread; from any thread."""
         with self._lock:
             if self._token is None:
                 self._early.append(call)
                 return
         self._token.run_sync_soon(call)
 
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have *call* called after so many *seconds*, and never at once; from the loop's thread."""
+        self.wake(lambda: self._nursery.start_soon(self._after, seconds, call))
+
+    @staticmethod
+    async def _after(seconds: float, call: Callable[[], None]) -> None:
+        await trio.sleep(seconds)
+        call()
+
     async def run(self) -> None:
-        """Hear the device's calls until cancelled; it is closed then."""
-        try:
+        """Begin, and go on until cancelled."""
+        async with trio.open_nursery() as self._nursery:
             with self._lock:
                 self._token = trio.lowlevel.current_trio_token()
                 early, self._early = self._early, []
             for call in early:
                 call()
             await trio.sleep_forever()
-        finally:
-            self.device.close()
+
+
+def _kernel(loop: _Loop) -> KernelDevice:
+    """The kernel's device. Raises MountFailed, with a sentence, where it can't be read."""
+    missing = module.preflight()
+    if missing is not None:
+        raise MountFailed(f"source zfs: {missing}")
+    warning = module.warning()
+    if warning is not None:
+        log.warning("%s", warning)
+    return KernelDevice(loop.wake)
 
 
 class ZfsEvents:
-    """The sources of *config* that are ZFS's, drained into *post*; `simulated` if one is `sim`."""
+    """The sources of *config* that are ZFS's, drained into *post*; `simulated` if one is `sim`.
 
-    def __init__(self, config: Config, post: Post, clock_ns: Clock) -> None:
+    *position* is where the kernel's events are known to, if that is kept. *ending* ends what goes
+    on by itself, from the moment that it begins.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        post: Post,
+        clock_ns: Clock,
+        ending: ExitStack,
+        position: Position | None = None,
+    ) -> None:
         self._config = config
         self._post = post
         self._clock_ns = clock_ns
         self.simulated: SimulatedZfs | None = None
-        self._kernel: _Kernel | None = None
+        self._loop = _Loop()
         self._sources: list[ZfsSource] = []
         self._replays: dict[ReplayDevice, ZfsSource] = {}
         for name, source in zip(source_names(config.sources), config.sources, strict=True):
@@ -158,14 +179,14 @@ class ZfsEvents:
                 self.simulated = SimulatedZfs(config, clock_ns)
                 self._drain(name, self.simulated.device)
             elif kind == "zfs":
-                self._kernel = _Kernel()
-                self._drain(name, self._kernel.device)
+                device = ending.enter_context(_kernel(self._loop))
+                self._drain(name, device, later=self._loop.later, position=position)
             elif kind == "replay":
-                device = ReplayDevice(Path(place), config.replay_rate)
-                self._replays[device] = self._drain(name, device)
+                replayed = ReplayDevice(Path(place), config.replay_rate)
+                self._replays[replayed] = self._drain(name, replayed)
 
-    def _drain(self, name: str, device: Device) -> ZfsSource:
-        source = ZfsSource(name, device, self._post, self._clock_ns)
+    def _drain(self, name: str, device: Device, **more: Any) -> ZfsSource:
+        source = ZfsSource(name, device, self._post, self._clock_ns, **more)
         self._sources.append(source)
         return source
 
@@ -185,10 +206,9 @@ class ZfsEvents:
     async def run(self) -> None:
         """Feed the sources that don't feed themselves."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._loop.run)
             if self.simulated is not None:
                 nursery.start_soon(self.simulated.run)
-            if self._kernel is not None:
-                nursery.start_soon(self._kernel.run)
             for device, source in self._replays.items():
                 nursery.start_soon(self._replay, device, source)
 

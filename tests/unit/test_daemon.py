@@ -4,6 +4,7 @@ import dataclasses
 import fcntl
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -121,7 +122,8 @@ CORPUS = Path(__file__).parents[1] / "corpus" / "zevents.jsonl"
 def made(tmp_path: Path, source: str, *options: str) -> _Daemon:
     runtime = tmp_path / "runtime"
     runtime.mkdir()
-    return _Daemon(dataclasses.replace(parse(source, tmp_path, options), runtime=runtime), runtime)
+    config = dataclasses.replace(parse(source, tmp_path, options), runtime=runtime)
+    return _Daemon(config, runtime, ExitStack())
 
 
 async def inject(simulated: _Daemon, lines: bytes) -> None:

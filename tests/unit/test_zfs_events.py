@@ -1,8 +1,10 @@
 """The ZFS sources of a mount: which there are, how recordings end, how lines are injected."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
 from zeventfs import zfs_events
 from zeventfs.config import parse
@@ -24,7 +26,20 @@ def test_lines_are_taken_in_pieces_that_the_simulator_takes() -> None:
 
 
 def made(tmp_path: Path, source: str, posted: list[Event]) -> ZfsEvents:
-    return ZfsEvents(parse(source, tmp_path, ["sim.rate=0"]), posted.append, lambda: 10**18)
+    def post(event: Event) -> int:
+        posted.append(event)
+        return len(posted)
+
+    return ZfsEvents(parse(source, tmp_path, ["sim.rate=0"]), post, lambda: 10**18, ExitStack())
+
+
+async def run(sources: ZfsEvents) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(sources.run)
+        with trio.fail_after(10):
+            while any(status().state.value == "ready" for status in sources.statuses().values()):
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
 
 
 async def test_the_end_of_a_replay_is_an_event(tmp_path: Path) -> None:
@@ -34,7 +49,7 @@ async def test_the_end_of_a_replay_is_an_event(tmp_path: Path) -> None:
     replaying = made(tmp_path, f"replay:{CORPUS}+replay:{copy}", posted)
     assert replaying.simulated is None
     assert replaying.rate() == 0
-    await replaying.run()
+    await run(replaying)
     statuses = [status() for status in replaying.statuses().values()]
     assert list(replaying.statuses()) == ["replay", "replay.2"]
     assert [each.state.value for each in statuses] == ["ended", "ended"]
@@ -55,6 +70,6 @@ async def test_a_bug_in_a_replay_is_not_the_end_of_the_tree(
         raise ZeroDivisionError
 
     monkeypatch.setattr(zfs_events, "play", fail)
-    await replaying.run()
+    await run(replaying)
     assert [event.name for event in posted] == ["zeventfs.source.end"]
     assert len(caplog.records) == 1
