@@ -1,8 +1,11 @@
 """The kernel's own queue of events, as zpool(8) shows it, and what a reader saw of it, by EID."""
 
+import os
 import re
+import signal
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,11 +25,13 @@ __all__ = [
     "newest_eid",
     "records",
     "set_parameter",
+    "standing_still",
     "text",
     "tool",
 ]
 
 PARAMETERS = Path("/sys/module/zfs/parameters")
+CAUSES = "evicted", "failed", "cleared", "unknown"
 EID = re.compile(rb"^        eid = 0x([0-9a-f]+)$", re.MULTILINE)
 
 
@@ -90,6 +95,26 @@ def clear() -> None:
 # What came of it
 
 
+@contextmanager
+def standing_still(mounted: Mounted) -> Iterator[None]:
+    """Stop the daemon meanwhile, all of its threads: what the kernel posts, nobody takes."""
+    assert mounted.process is not None
+    pid = mounted.process.pid
+    threads = Path(f"/proc/{pid}/task")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until(
+            lambda: (
+                {stat.read_text().rpartition(")")[2].split()[0] for stat in threads.glob("*/stat")}
+                == {"T"}
+            ),
+            "the daemon stopped",
+        )
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def await_eid(mounted: Mounted, eid: int, limit: float = 60.0) -> None:
     """Wait until the source has taken everything up to *eid*."""
 
@@ -125,14 +150,15 @@ def coverage(seen: Iterable[Event]) -> Coverage:
             missing = range(int(gap["first_eid"]), int(gap["last_eid"]) + 1)
             assert int(gap["dropped"]) == len(missing), event
             lost += missing
-            causes[gap["cause"]] += len(missing)
+            causes.update({cause: int(gap.get(cause, 0)) for cause in CAUSES})
     every = sorted([*read, *lost])
     assert every, "saw nothing"
     twice = [eid for eid, count in Counter(every).items() if count > 1]
     assert not twice, f"told twice: {twice[:20]}"
     skipped = sorted(set(range(every[0], every[-1] + 1)) - set(every))
     assert not skipped, f"skipped: {skipped[:20]}"
-    return Coverage(len(read), len(lost), every[0], every[-1], causes)
+    assert causes.total() == len(lost)
+    return Coverage(len(read), len(lost), every[0], every[-1], +causes)
 
 
 def classes(seen: Iterable[Event], pool: str) -> set[str]:

@@ -14,7 +14,11 @@ from pathlib import Path
 __all__ = ["Ended", "boot"]
 
 MEMORY = "1536M"
-KERNEL = "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr net.ifnames=0"
+KERNEL = (
+    "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr net.ifnames=0 "
+    # On a busy host an emulated timer may be so late that the kernel thinks there is none
+    "no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
+)
 
 
 class Ended(Exception):

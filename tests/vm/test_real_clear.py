@@ -3,7 +3,15 @@
 import os
 import signal
 
-from kernel_queue import await_eid, clear, coverage, newest_eid, records, text
+from kernel_queue import (
+    await_eid,
+    clear,
+    coverage,
+    newest_eid,
+    records,
+    standing_still,
+    text,
+)
 from lines import events, is_own_gap
 from mounted_tree import Mounted
 from pools_on_files import FilePool
@@ -58,19 +66,18 @@ def test_clearing_under_a_storm_loses_count_of_nothing(pool: FilePool, mounted: 
 def test_somebody_else_s_clear_is_a_gap_with_its_cause(pool: FilePool, mounted: Mounted) -> None:
     first = records()[0].eid
     await_eid(mounted, newest_eid())
-    assert mounted.process is not None
-    os.kill(mounted.process.pid, signal.SIGSTOP)  # or it would have read what is cleared
-    pool.set("test:x", b"never seen")
-    cleared = [each.eid for each in records() if each.eid > first]
-    clear()
-    os.kill(mounted.process.pid, signal.SIGCONT)
+    with standing_still(mounted):  # or it would have read what is cleared
+        pool.set("test:x", b"never seen")
+        cleared = newest_eid()
+        clear()
     pool.set("test:x", b"after")
     last = newest_eid()
     await_eid(mounted, last)
     found = coverage(mounted.everything())
     assert (found.first, found.last) == (first, last)
     assert found.lost >= 1
-    assert found.lost <= len(cleared)
+    (gap,) = (event["payload"] for event in mounted.everything() if "gap" in event["class"])
+    assert (gap["last_eid"], gap["cause"]) == (cleared, "cleared")
     assert found.causes == {"cleared": found.lost}
 
 
