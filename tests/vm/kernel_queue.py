@@ -95,6 +95,10 @@ def clear() -> None:
 # What came of it
 
 
+def _state(stat: Path) -> str:
+    return stat.read_text().rpartition(")")[2].split()[0]
+
+
 @contextmanager
 def standing_still(mounted: Mounted) -> Iterator[None]:
     """Stop the daemon meanwhile, all of its threads: what the kernel posts, nobody takes."""
@@ -103,13 +107,7 @@ def standing_still(mounted: Mounted) -> Iterator[None]:
     threads = Path(f"/proc/{pid}/task")
     os.kill(pid, signal.SIGSTOP)
     try:
-        until(
-            lambda: (
-                {stat.read_text().rpartition(")")[2].split()[0] for stat in threads.glob("*/stat")}
-                == {"T"}
-            ),
-            "the daemon stopped",
-        )
+        until(lambda: set(map(_state, threads.glob("*/stat"))) == {"T"}, "the daemon stopped")
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
