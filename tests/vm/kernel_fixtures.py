@@ -7,7 +7,6 @@ kernel's queue.
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import mounted_tree
 import pytest
 from kernel_queue import clear, set_parameter
 from mounted_tree import Mounted
@@ -32,9 +31,6 @@ FIGURES: list[tuple[str, str]] = []  # test, sentence
 
 Figure = Callable[[str], None]
 
-# The machine may be emulated, and slow: longer than any test, shorter than pytest's limit.
-mounted_tree.WATCHDOG = 280.0
-
 DEFAULTS = {"zfs_zevent_len_max": 512, "zfs_zevent_retain_max": 2000}
 
 
@@ -47,7 +43,7 @@ class MakePool(Protocol):
 @pytest.fixture(autouse=True)
 def kernel() -> Iterator[None]:
     """The module, loaded, with its defaults, nothing injected and nothing queued."""
-    assert run(["modprobe", "zfs"], limit=60).returncode == 0
+    assert run(["modprobe", "zfs"]).returncode == 0
     for name, value in DEFAULTS.items():
         set_parameter(name, value)
     clear()

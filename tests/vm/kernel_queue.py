@@ -35,7 +35,7 @@ CAUSES = "evicted", "failed", "cleared", "unknown"
 EID = re.compile(rb"^        eid = 0x([0-9a-f]+)$", re.MULTILINE)
 
 
-def tool(*argv: Argument, limit: float = 60.0) -> bytes:
+def tool(*argv: Argument, limit: float = 20.0) -> bytes:
     """Run one of ZFS's programs and return its output; what it complains of fails the test."""
     ended = run(argv, limit=limit)
     assert ended.returncode == 0, f"{argv}: {ended.returncode}, {ended.stderr!r}"
@@ -113,7 +113,7 @@ def standing_still(mounted: Mounted) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def await_eid(mounted: Mounted, eid: int, limit: float = 60.0) -> None:
+def await_eid(mounted: Mounted, eid: int, limit: float = 20.0) -> None:
     """Wait until the source has taken everything up to *eid*."""
 
     def taken() -> bool:

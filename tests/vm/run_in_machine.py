@@ -21,7 +21,9 @@ NO_RESULT, NO_MACHINE = 6, 7  # pytest's own go up to 5
 NEEDED = "zeventfs", "tests", "pyproject.toml", "setup.py", "mount.zeventfs", "README.md", "LICENSE"
 IN_MACHINE = """\
 set -eu
-export PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=
+export PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TEST_PATIENCE=6
+modprobe --all fuse zfs
+mount -t fusectl fusectl /sys/fs/fuse/connections
 mkdir /root/checkout
 cd /root/checkout
 tar -xf /host/checkout.tar

@@ -49,7 +49,7 @@ def test_clearing_under_a_storm_loses_count_of_nothing(pool: FilePool, mounted: 
     pool.set("test:x", b"the end")
     last = newest_eid()
     await_eid(mounted, last)
-    reader.await_output("the end", limit=60)
+    reader.await_output("the end")
     seen = events(reader.whole_lines)
     own = [event for event in seen if is_own_gap(event)]
     kernel = [event for event in seen if not is_own_gap(event) and event["source"] == "zfs"]

@@ -134,7 +134,7 @@ def test_each_command_s_events_are_in_the_log_with_their_pool(mounted: Mounted) 
                 new = events(mounted.read("events/log"))[begun:]
                 return expected <= classes(new, pool.name)
 
-            until(told, f"{expected} of {command.__name__}", limit=60)
+            until(told, f"{expected} of {command.__name__}")
     finally:
         pool.destroy()
     await_eid(mounted, newest_eid())

@@ -32,8 +32,8 @@ def test_the_daemon_s_cpu_time_for_an_event_beside_zpool_s(
         pool.burst(f"b{index} ")
     pool.set("test:x", b"the end")
     last = newest_eid()
-    reader.await_output("the end", limit=60)
-    zpool.await_output("the end", limit=60)
+    reader.await_output("the end")
+    zpool.await_output("the end")
     daemon = cpu_seconds(mounted.process.pid) - daemon
     theirs = cpu_seconds(zpool.pid) - theirs
     found = coverage(mounted.everything())

@@ -60,9 +60,9 @@ def test_who_has_no_right_to_the_events_is_told_in_a_sentence(point: Path) -> No
 @pytest.fixture
 def unloaded() -> Iterator[None]:
     """The module is not there; afterwards it is again."""
-    until(lambda: run(["rmmod", "zfs"]).returncode == 0, "zfs unloaded", limit=30)
+    until(lambda: run(["rmmod", "zfs"]).returncode == 0, "zfs unloaded")
     yield
-    run(["modprobe", "zfs"], limit=60)
+    run(["modprobe", "zfs"])
 
 
 @pytest.mark.usefixtures("unloaded")
@@ -78,21 +78,21 @@ def state(mounted: Mounted) -> str:
 
 
 def load() -> None:
-    assert run(["modprobe", "zfs"], limit=60).returncode == 0
+    assert run(["modprobe", "zfs"]).returncode == 0
     until(DEVICE.exists, "/dev/zfs")
 
 
 def test_rmmod_while_mounted_is_refused_or_leaves_the_mount_without_its_source(
     mounted: Mounted,
 ) -> None:
-    removed = run(["rmmod", "zfs"], limit=30)
+    removed = run(["rmmod", "zfs"])
     if removed.returncode:
         assert b"in use" in removed.stderr
         assert state(mounted) == "ready"
     else:
-        until(lambda: state(mounted) == "lost", "the loss known", limit=30)
+        until(lambda: state(mounted) == "lost", "the loss known")
         load()
-        until(lambda: state(mounted) == "ready", "the return known", limit=30)
+        until(lambda: state(mounted) == "ready", "the return known")
     assert mounted.info is not None
 
 
@@ -100,11 +100,11 @@ def test_unloaded_and_loaded_again_the_module_s_new_life_is_told_from_its_first_
     mounted: Mounted, make_pool: MakePool
 ) -> None:
     """Whoever has /dev/zfs open keeps the module: where the source does, there is no new life."""
-    if run(["rmmod", "zfs"], limit=30).returncode:
+    if run(["rmmod", "zfs"]).returncode:
         assert state(mounted) == "ready"
         return
     load()
-    until(lambda: state(mounted) == "ready", "the return known", limit=30)
+    until(lambda: state(mounted) == "ready", "the return known")
     pool = make_pool()
     await_eid(mounted, newest_eid())
     seen = [each for each in mounted.everything() if each.get("pool") == pool.name]
@@ -123,11 +123,11 @@ def test_a_module_unloaded_between_two_mounts_begins_a_new_life(
     mounted.await_end()
     run(["umount", "-l", mounted.point])
     first.destroy()
-    until(lambda: run(["rmmod", "zfs"]).returncode == 0, "zfs unloaded", limit=30)
+    until(lambda: run(["rmmod", "zfs"]).returncode == 0, "zfs unloaded")
     load()
     second = make_pool()
     mounted.start()
-    until(lambda: mounted.path(f"pools/{second.name}").exists(), "the new life", limit=30)
+    until(lambda: mounted.path(f"pools/{second.name}").exists(), "the new life")
     seen = mounted.everything()
     old = [event["eid"] for event in seen if event.get("pool") == first.name]
     new = [event["eid"] for event in seen if event.get("pool") == second.name]
@@ -149,5 +149,5 @@ def test_a_device_that_is_gone_for_a_while_never_ends_the_mount(
         aside.rename(DEVICE)
     pool.set("test:x", b"after")
     await_eid(mounted, newest_eid())
-    until(lambda: state(mounted) == "ready", "ready", limit=30)
+    until(lambda: state(mounted) == "ready", "ready")
     assert coverage(mounted.everything()).lost == 0

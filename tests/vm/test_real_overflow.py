@@ -61,7 +61,7 @@ def test_two_concurrent_readers_see_the_same(pool: FilePool, mounted: Mounted) -
     pool.set("test:x", b"the end")
     await_eid(mounted, newest_eid())
     for reader in readers:
-        reader.await_output("the end", limit=30)
+        reader.await_output("the end")
     first, second = (reader.whole_lines for reader in readers)
     assert first == second
     assert coverage(events(first)).lost == 0
@@ -84,13 +84,13 @@ def test_64_readers_of_a_storm_one_of_them_stopped_account_for_all_that_was_post
         reader.await_blocked()
     stop(stopped)
     with pool.storm():
-        await_eid(mounted, first + 1500, limit=120)
+        await_eid(mounted, first + 1500, limit=20)
     pool.set("test:x", b"the end")
     last = newest_eid()
     await_eid(mounted, last)
     os.kill(stopped.pid, signal.SIGCONT)
     for reader in (stopped, *others):
-        reader.await_output("the end", limit=60)
+        reader.await_output("the end")
 
     journal_last = mounted.everything()[-1]["seq"]
     for reader in (stopped, *others):
@@ -112,7 +112,7 @@ def test_a_storm_is_accounted_for_to_the_last_event(
 ) -> None:
     first = records()[0].eid
     with pool.storm():
-        await_eid(mounted, first + 1500, limit=120)
+        await_eid(mounted, first + 1500, limit=20)
     pool.set("test:x", b"the end")
     last = newest_eid()
     await_eid(mounted, last)
