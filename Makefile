@@ -13,7 +13,7 @@ LIB := $(PREFIX)/lib/zeventfs
 MAN := $(PREFIX)/share/man/man8
 PIP_FLAGS := -qq --disable-pip-version-check --no-input
 
-.PHONY: build run test lint bench fuzz install clean
+.PHONY: build run test vm-image test-vm lint bench fuzz install clean
 .DEFAULT_GOAL := build
 # What a failed recipe leaves must not pass for done.
 .DELETE_ON_ERROR:
@@ -32,6 +32,15 @@ run: build
 
 test: build
 	@$(VENV)/bin/python -m pytest $(TESTS)
+
+# A machine with real ZFS and device-mapper: built where there is none yet (root, 8 minutes), kept in
+# ~/.cache/zeventfs (or in ZEVENTFS_VM=DIR), thrown away after each boot.
+vm-image:
+	@packaging/system-packages "$(PYTHON)" vm
+	@"$(PYTHON)" tests/vm/run_in_machine.py --image
+
+test-vm: vm-image
+	@"$(PYTHON)" tests/vm/run_in_machine.py $(TESTS)
 
 lint: build
 	@$(VENV)/bin/ruff check .

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from lines import Event, events, posted
 from programs import Argument, Program, run, state_of
-from waits import in_thread, until
+from waits import PATIENCE, in_thread, until
 
 __all__ = ["CHECKOUT", "CORPUS", "MOUNT_FAILURE", "Mounted"]
 
@@ -32,7 +32,7 @@ CORPUS = CHECKOUT / "tests" / "corpus" / "zevents.jsonl"
 MOUNT_FAILURE = 32  # mount(8), EXIT STATUS
 
 # Longer than any test needs, shorter than pytest's own limit, which can't end a blocked call.
-WATCHDOG = 45.0
+WATCHDOG = 45.0 * PATIENCE
 
 COMPLAINT = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b|^Traceback|Exception ignored")
 
@@ -124,7 +124,7 @@ class Mounted:
     def await_end(self, limit: float = 10.0) -> int:
         """Wait for the daemon's own end and return its status."""
         assert self.process is not None
-        return self.process.wait(timeout=limit)
+        return self.process.wait(timeout=limit * PATIENCE)
 
     @property
     def info(self) -> MountInfo | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from waits import until
+from waits import PATIENCE, until
 
 __all__ = ["Argument", "Program", "Terminal", "run", "state_of", "waits_in_kernel"]
 
@@ -29,7 +29,7 @@ def run(
         [str(argument) for argument in argv],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=limit,
+        timeout=limit * PATIENCE,
         check=False,
         env=env,
     )
@@ -106,7 +106,7 @@ class Program:
 
     def end(self, limit: float = 10.0) -> int:
         """Wait for the program's own end and return its status (minus the signal's number)."""
-        return self.process.wait(timeout=limit)
+        return self.process.wait(timeout=limit * PATIENCE)
 
     def kill(self) -> None:
         """End it and what it started; where the kernel holds it for a stuck daemon, give up."""

@@ -1,19 +1,25 @@
-"""Waiting for facts: each has a condition and a deadline, none is a nap."""
+"""Waiting for facts: each has a condition and a deadline, none is a nap.
 
+TEST_PATIENCE says how many times as late each deadline is, for where everything is slower.
+"""
+
+import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-__all__ = ["in_thread", "until"]
+__all__ = ["PATIENCE", "in_thread", "until"]
+
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "1"))
 
 T = TypeVar("T")
 
 
 def until(fact: Callable[[], T], what: str, *, limit: float = 10.0) -> T:
     """Return the first true value of *fact*, asked every 10 ms; after *limit* seconds, fail."""
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + limit * PATIENCE
     while True:
         value = fact()
         if value:

@@ -1,0 +1,13 @@
+"""Makes fixtures of kernel_fixtures known to pytest, and shows the figures that tests noted."""
+
+import pytest
+from kernel_fixtures import FIGURES, figure, kernel, make_pool, mount, mounted, pool
+
+__all__ = ["figure", "kernel", "make_pool", "mount", "mounted", "pool"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if FIGURES:
+        terminalreporter.section("figures, which nobody asserts")
+        for name, sentence in FIGURES:
+            terminalreporter.line(f"{name}: {sentence}")
