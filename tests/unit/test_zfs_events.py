@@ -38,7 +38,7 @@ async def run(sources: ZfsEvents) -> None:
         nursery.start_soon(sources.run)
         with trio.fail_after(10):
             while any(status().state.value == "ready" for status in sources.statuses().values()):
-                await trio.sleep(0.01)
+                await trio.sleep(0.01)  # noqa: ASYNC110 - its state is no event of trio
         nursery.cancel_scope.cancel()
 
 
