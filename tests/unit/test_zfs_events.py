@@ -33,12 +33,16 @@ def made(tmp_path: Path, source: str, posted: list[Event]) -> ZfsEvents:
     return ZfsEvents(parse(source, tmp_path, ["sim.rate=0"]), post, lambda: 10**18, ExitStack())
 
 
+def _some_ready(sources: ZfsEvents) -> bool:
+    return any(status().state.value == "ready" for status in sources.statuses().values())
+
+
 async def run(sources: ZfsEvents) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(sources.run)
         with trio.fail_after(10):
-            while any(status().state.value == "ready" for status in sources.statuses().values()):
-                await trio.sleep(0.01)  # noqa: ASYNC110 - its state is no event of trio
+            while _some_ready(sources):  # noqa: ASYNC110 - how it stands is no event of trio
+                await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
 
 
