@@ -1,6 +1,6 @@
 """The directory and files of what changes and may go: a VBD, a mapped device.
 
-Each life of it is a node of its own, known by its key, so what is open of a life that is over is
+Each_co life of it is a node of its own, known by its key, so what is open of a life that is over is
 stale whatever took its name: all ends with ESTALE, but for a stream, which first gives what is
 kept. What is known at once is an attribute as sysfs has them: one moment for each read from the
 beginning, and poll(2) tells of changes.
@@ -8,7 +8,7 @@ beginning, and poll(2) tells of changes.
 
 import select
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from zeventfs.bell import Bell
 from zeventfs.errors import Stale
@@ -28,6 +28,8 @@ __all__ = [
     "ChangingFile",
     "OpenAttribute",
     "Render",
+    "Several",
+    "all_of",
     "changed_ns",
     "check",
     "when_gone",
@@ -61,6 +63,29 @@ class Changing(Protocol):
     def changed_ns(self) -> int:
         """When it last changed, ns since 1970."""
         ...
+
+
+Each_co = TypeVar("Each_co", covariant=True)
+
+
+class Several(Protocol[Each_co]):
+    """Things by name."""
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of those that there are, in order."""
+        ...
+
+    def get(self, name: str, /) -> Each_co | None:
+        """The one called *name*, None if there is none."""
+        ...
+
+
+def all_of(several: Several[Each_co]) -> Iterator[Each_co]:
+    """All of them, but for those that go while they are listed."""
+    for name in several:
+        each = several.get(name)
+        if each is not None:
+            yield each
 
 
 def check(shown: Changing) -> None:

@@ -12,7 +12,7 @@ from zeventfs.bell import Bell
 from zeventfs.dm.shown import ShownDevice, ShownDevices
 from zeventfs.errors import NotFound
 from zeventfs.nodes.base import Directory, Node
-from zeventfs.nodes.changing import AttributeFile, ChangingDirectory
+from zeventfs.nodes.changing import AttributeFile, ChangingDirectory, all_of
 from zeventfs.nodes.dm_text import paths_text, state_text, status_text, table_text
 from zeventfs.nodes.journal_files import Surroundings
 from zeventfs.nodes.views import Views
@@ -47,25 +47,19 @@ class DmDirectory(Directory):
 
     def bells(self) -> Iterator[Bell]:
         """The bells of all devices."""
-        for device in self._listed():
+        for device in all_of(self._devices):
             yield device.changed
-
-    def _listed(self) -> Iterator[ShownDevice]:
-        for name in self._devices:
-            device = self._devices.get(name)
-            if device is not None:
-                yield device
 
     def lookup(self, name: str) -> Node:
         device = self._devices.get(unquote(name, errors="surrogateescape"))
         if device is None and len(name) == _LONGEST_NAME:
-            device = next((each for each in self._listed() if _called(each) == name), None)
+            device = next((each for each in all_of(self._devices) if _called(each) == name), None)
         if device is None or _called(device) != name:  # there is one way only to write it here
             raise NotFound(f"there is no device {name}")
         return self._directory(device)
 
     def entries(self) -> Iterator[tuple[str, Node]]:
-        for device in self._listed():
+        for device in all_of(self._devices):
             yield _called(device), self._directory(device)
 
     def _directory(self, device: ShownDevice) -> Node:

@@ -16,7 +16,7 @@ from zeventfs.errors import Invalid
 from zeventfs.filter import Expression
 from zeventfs.globs import escaped
 from zeventfs.nodes.base import Node
-from zeventfs.nodes.changing import AttributeFile, Changing, ChangingDirectory, check
+from zeventfs.nodes.changing import AttributeFile, Changing, ChangingDirectory, all_of, check
 from zeventfs.nodes.journal_files import JournalDirectory, Surroundings
 from zeventfs.nodes.vbd_files import AskedFile, ImageFile, VbdControlFile, WaitFile
 from zeventfs.nodes.vbd_text import (
@@ -166,14 +166,8 @@ class VbdsDirectory(JournalDirectory):
 
     def bells(self) -> Iterator[Bell]:
         """The bells of all VBDs."""
-        for vbd in self._listed():
+        for vbd in all_of(self._vbds):
             yield vbd.changed
-
-    def _listed(self) -> Iterator[ShownVbd]:
-        for name in self._vbds:
-            vbd = self._vbds.get(name)
-            if vbd is not None:
-                yield vbd
 
     def lookup(self, name: str) -> Node:
         vbd = self._vbds.get(name)
@@ -181,7 +175,7 @@ class VbdsDirectory(JournalDirectory):
 
     def entries(self) -> Iterator[tuple[str, Node]]:
         yield from super().entries()
-        for vbd in self._listed():
+        for vbd in all_of(self._vbds):
             yield vbd.id, self._directory(vbd)
 
     def _directory(self, vbd: ShownVbd) -> VbdDirectory:
