@@ -3,11 +3,11 @@
 Each is text in which a line is a line, whatever stands in a name.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 from zeventfs.dm.facts import DeviceFacts, TargetFacts
 from zeventfs.dm.shown import PathSince
+from zeventfs.dm.status import Path, multipath_of
 from zeventfs.nodes.lines import encoded, pairs, table
 from zeventfs.render import time_text
 
@@ -15,6 +15,7 @@ __all__ = ["paths_text", "state_text", "status_text", "table_text"]
 
 _PATHS_HEAD = ("DEV", "GROUP", "GROUP_STATE", "STATE", "FAILS", "SINCE", "ERROR")
 _NUMBERS = frozenset({"GROUP", "FAILS"})
+_GROUP_STATES = {"A": "ACTIVE", "E": "ENABLED", "D": "DISABLED"}
 
 
 def state_text(facts: DeviceFacts, changed_ns: int) -> bytes:
@@ -61,69 +62,28 @@ def _targets(facts: DeviceFacts, told: Callable[[TargetFacts], str]) -> bytes:
 
 
 def paths_text(facts: DeviceFacts, since: Mapping[str, PathSince]) -> bytes:
-    """A line for each path of its multipath targets, in their order, below the columns' heads.
+    """A line for each path of its multipath target, in its order, below the columns' heads.
 
     FAILS is the kernel's count, SINCE when the path came to be in its STATE, ERROR the one it
-    failed with; what is not known is empty.
+    failed with; what is not known is empty. There are no lines for a status that can't be read.
     """
-    rows = []
-    for target in facts.targets:
-        for group, path in _multipath(target):
-            known = since.get(path.dev)
-            rows.append(
-                (
-                    path.dev,
-                    str(group.number),
-                    _GROUP_STATES.get(group.state, group.state),
-                    _PATH_STATES.get(path.state, path.state),
-                    str(path.fails),
-                    "" if known is None else time_text(known.since_ns),
-                    "" if known is None else known.error,
-                )
-            )
+    multipath = multipath_of(facts)
+    groups = () if multipath is None else multipath.groups
+    rows = [
+        _path_row(path, _GROUP_STATES[group.state], since.get(path.dev))
+        for group in groups
+        for path in group.paths
+    ]
     return table(_PATHS_HEAD, rows, _NUMBERS)
 
 
-_GROUP_STATES = {"A": "ACTIVE", "E": "ENABLED", "D": "DISABLED"}
-_PATH_STATES = {"A": "ACTIVE", "F": "FAILED"}
-
-
-class _Path(NamedTuple):
-    dev: str
-    state: str
-    fails: int
-
-
-class _Group(NamedTuple):
-    number: int
-    state: str
-
-
-def _multipath(target: TargetFacts) -> list[tuple[_Group, _Path]]:
-    """What is not understood has no paths."""
-    if target.kind != "multipath":
-        return []
-    try:
-        return _read(iter(target.status.split()))
-    except (StopIteration, ValueError):
-        return []
-
-
-def _read(words: Iterator[str]) -> list[tuple[_Group, _Path]]:
-    def skip(count: int) -> None:
-        for _ in range(count):
-            next(words)
-
-    skip(int(next(words)))  # features
-    skip(int(next(words)))  # the hardware handler
-    groups = int(next(words))
-    next(words)
-    found = []
-    for number in range(1, groups + 1):
-        group = _Group(number, next(words))
-        skip(int(next(words)))
-        paths, more = int(next(words)), int(next(words))
-        for _ in range(paths):
-            found.append((group, _Path(next(words), next(words), int(next(words)))))
-            skip(more)
-    return found
+def _path_row(path: Path, group_state: str, since: PathSince | None) -> tuple[str, ...]:
+    return (
+        path.dev,
+        str(path.group),
+        group_state,
+        "ACTIVE" if path.active else "FAILED",
+        str(path.fail_count),
+        "" if since is None else time_text(since.since_ns),
+        "" if since is None else since.error,
+    )
