@@ -20,7 +20,7 @@ PIP_FLAGS := -qq --disable-pip-version-check --no-input
 
 build: $(BUILT)
 
-$(BUILT): pyproject.toml setup.py packaging/system-packages $(wildcard zeventfs/fuse/*.c)
+$(BUILT): pyproject.toml setup.py packaging/system-packages $(wildcard zeventfs/fuse/*.c zeventfs/sources/kernel/*.c)
 	@packaging/system-packages "$(PYTHON)"
 	@echo "building $(VENV), a minute or two the first time"
 	@test -x $(VENV)/bin/python || "$(PYTHON)" -m venv --clear $(VENV)
@@ -65,4 +65,4 @@ install:
 clean:
 	@rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find zeventfs tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
-	@rm -f zeventfs/fuse/*.so
+	@rm -f zeventfs/fuse/*.so zeventfs/sources/kernel/*.so

@@ -1,4 +1,4 @@
-"""The one compiled part, against libfuse3; everything else is in pyproject.toml."""
+"""The compiled parts, one of them against libfuse3; everything else is in pyproject.toml."""
 
 import shlex
 import subprocess
@@ -11,12 +11,19 @@ def pkg_config(flag: str) -> list[str]:
     return shlex.split(subprocess.check_output(["pkg-config", flag, "fuse3"], text=True))
 
 
+FLAGS = ["-O2", "-Wall", "-Wextra"]
+
 setup(
     ext_modules=[
         Extension(
             "zeventfs.fuse._requests",
             ["zeventfs/fuse/_requests.c"],
-            extra_compile_args=["-O2", "-Wall", "-Wextra", *pkg_config("--cflags")],
-        )
+            extra_compile_args=[*FLAGS, *pkg_config("--cflags")],
+        ),
+        Extension(
+            "zeventfs.sources.kernel._zevents",
+            ["zeventfs/sources/kernel/_zevents.c"],
+            extra_compile_args=FLAGS,
+        ),
     ]
 )

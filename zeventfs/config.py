@@ -61,7 +61,6 @@ GENERIC: Final = frozenset(
 )
 GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=", "uhelper=", "helper=")
 
-LATER: Final = frozenset({"zfs", "dm"})
 # A "+" joins sources only where one begins after it: a replayed file's name may hold others.
 JOINT: Final = re.compile(r"\+(?=(?:auto|sim|zfs|tapdisk|dm)(?:\+|$)|replay:)")
 
@@ -70,11 +69,11 @@ JOINT: Final = re.compile(r"\+(?=(?:auto|sim|zfs|tapdisk|dm)(?:\+|$)|replay:)")
 class Config:
     """One mount, as asked for; paths are absolute, `retain` and `segment` in bytes.
 
-    `sources` holds "sim", "tapdisk" and "replay:/absolute/path", `auto` already resolved; rates are
-    events a second, `tapdisk_poll` is in seconds; `sim_scenario` is a built-in's name or a file's
-    absolute path; `mode` is the permission bits of a readable file; `log` is "stderr", "syslog" or
-    the absolute path of a file. `runtime` is this mount's own directory for what must outlive a
-    daemon; nobody has made it yet.
+    `sources` holds "sim", "zfs", "tapdisk", "dm" and "replay:/absolute/path", `auto` already
+    resolved; rates are events a second, `tapdisk_poll` is in seconds; `sim_scenario` is a
+    built-in's name or a file's absolute path; `mode` is the permission bits of a readable file;
+    `log` is "stderr", "syslog" or the absolute path of a file. `runtime` is this mount's own
+    directory for what must outlive a daemon; nobody has made it yet.
     """
 
     sources: tuple[str, ...]
@@ -320,26 +319,37 @@ FLAGS: Final[Mapping[str, Callable[[Config], Config]]] = {
 def parse_sources(text: str) -> tuple[str, ...]:
     """The sources that SOURCE names, `auto` resolved and replayed files by their absolute paths.
 
-    Raises Invalid for what is unknown, not in this release, unreadable, or named twice.
+    Raises Invalid for what is unknown, unreadable, or named twice.
     """
-    sources = tuple(_source(word) for word in JOINT.split(text))
+    sources = tuple(source for word in JOINT.split(text) for source in _sources(word))
     for source in sources:
         if sources.count(source) > 1:
             raise Invalid(f"source {source} is named twice")
     return sources
 
 
-def _source(word: str) -> str:
+def _sources(word: str) -> tuple[str, ...]:
     kind, colon, file = word.partition(":")
     if word == "auto":
-        return "tapdisk" if Path(TAPDISK_DIR).is_dir() else "sim"  # no other host's is read yet
-    if word in {"sim", "tapdisk"}:
-        return word
-    if word in LATER:
-        raise Invalid(f"source {word} is not in this release: use auto, sim, tapdisk, replay:FILE")
+        return _hosts() or ("sim",)
+    if word in {"sim", "zfs", "tapdisk", "dm"}:
+        return (word,)
     if kind == "replay" and colon:
-        return f"replay:{_replayed(file)}"
-    raise Invalid(f"unknown source: {word!r} (auto, sim, tapdisk or replay:FILE, joined with +)")
+        return (f"replay:{_replayed(file)}",)
+    raise Invalid(
+        f"unknown source: {word!r} (auto, sim, zfs, tapdisk, dm or replay:FILE, joined with +)"
+    )
+
+
+def _hosts() -> tuple[str, ...]:
+    """What this host has of its own, and lets us read."""
+    from zeventfs.sources.kernel import module  # noqa: PLC0415  # umount asks no device
+
+    there = {
+        "zfs": module.answers(),
+        "tapdisk": Path(TAPDISK_DIR).is_dir(),
+    }
+    return tuple(source for source, is_there in there.items() if is_there)
 
 
 def _replayed(file: str) -> str:

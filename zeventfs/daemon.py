@@ -19,9 +19,8 @@ import trio
 
 from zeventfs.bell import Bell
 from zeventfs.blktap import PLACE, host_tapdisks, simulated_vbds
-from zeventfs.config import Config, read_sim_rate, read_sim_seed
-from zeventfs.errors import Invalid, MountFailed
-from zeventfs.event import Event
+from zeventfs.config import Config
+from zeventfs.errors import MountFailed
 from zeventfs.fuse.ending import EndSignals
 from zeventfs.fuse.handles import HandleTable
 from zeventfs.fuse.operations import Operations, Ownership
@@ -34,29 +33,21 @@ from zeventfs.nodes.debug import debug_directory
 from zeventfs.nodes.events import EventsDirectory
 from zeventfs.nodes.filtered import pool_view
 from zeventfs.nodes.pools import pools_directory
-from zeventfs.nodes.simulator import Setting, simulator_directory
+from zeventfs.nodes.simulator import simulator_directory
 from zeventfs.nodes.sources import sources_directory
 from zeventfs.nodes.tree import tree
 from zeventfs.nodes.vbd import VbdsDirectory, vbd_directory
-from zeventfs.nvlist import Type, decode
+from zeventfs.nvlist import decode
 from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
-from zeventfs.simulator.inject import MAX_BYTES
-from zeventfs.simulator.inject import events as injected
-from zeventfs.simulator.teller import Teller
-from zeventfs.simulator.zfs import ZfsDevice
-from zeventfs.sources.player import play
-from zeventfs.sources.replay import ReplayDevice
-from zeventfs.sources.status import SourceStatus, source_names
-from zeventfs.sources.zfs import ZfsSource
+from zeventfs.sources.status import SourceStatus
+from zeventfs.zfs_events import ZfsEvents, module_version
 
 __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
-_VERSION = "2.1.11"  # of the module whose events were recorded; the simulator's are like them
 _COLLECT = 700, 10, 100  # as Python's own, but for a full collection ten times as rare
-_AT_ONCE = 32  # events posted before others get a turn
 _PID, _HANDLES, _SEGMENTS = "pid", "handles", "segment-*"  # in the runtime directory
 
 
@@ -132,7 +123,7 @@ class _Daemon:
         self._arrival = Bell()
         store = Store(runtime)
         epoch = store.recovered[-1].identity.epoch if store.recovered else token_hex(8)
-        renderer = Renderer(epoch, _VERSION)
+        renderer = Renderer(epoch, module_version(config))
         self._renderer = renderer
         limits = Limits(config.retain, config.segment)
         self._pools = Pools()
@@ -140,16 +131,10 @@ class _Daemon:
         self._journal.subscribe(self._arrival.ring)
         if store.recovered:
             log.info("epoch %s goes on at seq %d", epoch, self._journal.current.lines.next_seq)
-        self._simulated: ZfsDevice | None = None
-        self._teller: Teller | None = None
-        self._sources: list[ZfsSource] = []
-        self._replays: dict[ReplayDevice, ZfsSource] = {}
-        for name, source in zip(source_names(config.sources), config.sources, strict=True):
-            if source != "tapdisk":
-                self._add_source(name, source)
         append = self._journal.append
+        self._zfs = ZfsEvents(config, append, time.time_ns)
         self._tapdisks = host_tapdisks(config, append, time.time_ns)
-        self._simulated_vbds = simulated_vbds(config, runtime, append, time.time_ns, self._rate)
+        self._simulated_vbds = simulated_vbds(config, runtime, append, time.time_ns, self._zfs.rate)
         self._answers = trio.Event()
         self._waits = Waits(MOST_WAITING, longest_wait_s())
         self._operations = Operations(
@@ -160,33 +145,8 @@ class _Daemon:
             lambda: (config.retain, self._journal.kept),
         )
 
-    def _add_source(self, name: str, source: str) -> None:
-        kind, _, place = source.partition(":")
-        device: ZfsDevice | ReplayDevice
-        if kind == "replay":
-            device = replay = ReplayDevice(Path(place), self._config.replay_rate)
-        else:
-            device = self._simulated = ZfsDevice(time.time_ns)
-            replay = None
-            config = self._config
-            try:
-                self._teller = Teller(
-                    device, time.time_ns, config.sim_scenario, config.sim_seed, config.sim_rate
-                )
-            except Invalid as reason:  # the file has changed since it was checked
-                raise MountFailed(f"sim.scenario={config.sim_scenario}: {reason}") from None
-        drained = ZfsSource(name, device, self._journal.append, time.time_ns)
-        self._sources.append(drained)
-        if replay is not None:
-            self._replays[replay] = drained
-
-    def _rate(self) -> float:
-        return 0.0 if self._teller is None else self._teller.rate
-
     def _statuses(self) -> dict[str, Callable[[], SourceStatus]]:
-        statuses: dict[str, Callable[[], SourceStatus]] = {
-            each.name: each.status for each in self._sources
-        }
+        statuses = self._zfs.statuses()
         if self._tapdisks is not None:
             statuses[self._tapdisks.name] = self._tapdisks.status
         return statuses
@@ -212,13 +172,13 @@ class _Daemon:
             "sources": sources_directory(self._statuses(), time.time_ns),
             "debug": debug_directory(self._requests, time.time_ns),
         }
-        if self._teller is not None:
-            simulated = self._simulated_vbds
+        if self._zfs.simulated is not None:
+            vbds = self._simulated_vbds
             others["simulator"] = simulator_directory(
-                self._inject,
+                self._zfs.simulated.inject,
                 time.time_ns,
-                _settings(self._teller),
-                None if simulated is None else simulated.act,
+                self._zfs.simulated.settings(),
+                None if vbds is None else vbds.act,
             )
         shown = self._tapdisks if self._simulated_vbds is None else self._simulated_vbds.vbds
         self._vbds: VbdsDirectory | None = None
@@ -235,27 +195,8 @@ class _Daemon:
         return self._operations.requests()
 
     def _clear(self) -> None:
-        for source in self._sources:
-            source.clear()
+        self._zfs.clear()
         self._journal.clear()
-
-    async def _inject(self, written: bytes) -> None:
-        """Post what was written, all of it or nothing; it is in the journal when this returns."""
-        assert self._simulated is not None
-        parsed = []
-        for piece in _pieces(written):
-            for each in injected(piece):
-                parsed.append(each)
-                if len(parsed) % _AT_ONCE == 0:
-                    await trio.lowlevel.checkpoint()
-        for count, (name, pairs) in enumerate(parsed, 1):
-            self._simulated.post(name, pairs)
-            if count % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
-        # Who waited is answered before the writer is: after a turn in which both are due, in an
-        # order that the scheduler draws, comes one in which all of the readers have been.
-        await trio.lowlevel.checkpoint()
-        await trio.lowlevel.checkpoint()
 
     async def serve(self, ready: Callable[[], None], asked: EndSignals) -> None:
         """Mount, and live until the mount is over."""
@@ -266,10 +207,7 @@ class _Daemon:
         mountpoint = mount(self._operations, config.mountpoint, options)
         try:
             async with trio.open_nursery() as nursery:
-                if self._teller is not None:
-                    nursery.start_soon(self._teller.run)
-                for replay in self._replays:
-                    nursery.start_soon(self._replay, replay)
+                nursery.start_soon(self._zfs.run)
                 if self._tapdisks is not None:
                     await nursery.start(self._tapdisks.run)
                 if self._simulated_vbds is not None:
@@ -285,55 +223,3 @@ class _Daemon:
             self._answers.set()
 
         return answers
-
-    async def _replay(self, device: ReplayDevice) -> None:
-        """Play a recording; its end is an event, and readers wait on."""
-        try:
-            reason = await play(device)
-        except Exception as error:  # nor is one in a recording's reader
-            log.exception("replay of %s broke off", device.path)
-            reason = repr(error)
-        self._replays[device].end(reason)
-        self._journal.append(
-            Event.make(
-                "zeventfs",
-                "zeventfs.source.end",
-                time.time_ns(),
-                [("replay", Type.STRING, str(device.path)), ("reason", Type.STRING, reason)],
-            )
-        )
-
-
-def _settings(teller: Teller) -> dict[str, Setting]:
-    """The files of simulator/ that steer *teller*."""
-
-    async def change_scenario(written: bytes) -> None:
-        teller.change_scenario(written)
-
-    async def change_seed(written: bytes) -> None:
-        teller.change_seed(read_sim_seed(_word(written)))
-
-    async def change_rate(written: bytes) -> None:
-        teller.change_rate(read_sim_rate(_word(written)))
-
-    return {
-        "scenario": Setting(teller.show_scenario, change_scenario),
-        "seed": Setting(lambda: b"%d\n" % teller.seed, change_seed),
-        "rate": Setting(lambda: b"%.15g\n" % teller.rate, change_rate),
-    }
-
-
-def _word(written: bytes) -> str:
-    return written.strip()[:100].decode(errors="backslashreplace")
-
-
-def _pieces(written: bytes) -> tuple[bytes, ...]:
-    """Whole lines, in pieces of at most MAX_BYTES, as the simulator takes them.
-
-    A write is no longer than that, but a line that an earlier one began may stand before it. The
-    empty line in front of the second piece keeps the numbers of its lines.
-    """
-    first, newline, rest = written.partition(b"\n")
-    if len(written) <= MAX_BYTES or not newline:
-        return (written,)
-    return first + newline, newline + rest

@@ -12,11 +12,10 @@ from tree_client import Client
 
 from zeventfs import daemon
 from zeventfs.config import parse
-from zeventfs.daemon import _Daemon, _pieces, _runtime, run
+from zeventfs.daemon import _Daemon, _runtime, run
 from zeventfs.errors import Invalid, MountFailed
 from zeventfs.fuse.ending import EndSignals
 from zeventfs.nodes.base import Directory, File
-from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.scenario import builtin
 
 
@@ -115,16 +114,6 @@ def test_a_state_that_cannot_be_made_is_a_sentence(
     assert names(config.runtime) == set()
 
 
-def test_lines_are_taken_in_pieces_that_the_simulator_takes() -> None:
-    assert _pieces(b"a\nb\n") == (b"a\nb\n",)
-    begun = b"a" * (MAX_BYTES // 2) + b"\n"
-    rest = b"b\n" * (MAX_BYTES // 2 - 1)
-    assert _pieces(begun + rest) == (begun, b"\n" + rest)
-    assert all(len(piece) <= MAX_BYTES for piece in _pieces(begun + rest))
-    endless = b"a" * (MAX_BYTES + 1)
-    assert _pieces(endless) == (endless,)
-
-
 LINE = b'{"class":"sysevent.fs.zfs.config_sync","pool":"tank"}\n'
 CORPUS = Path(__file__).parents[1] / "corpus" / "zevents.jsonl"
 
@@ -135,46 +124,27 @@ def made(tmp_path: Path, source: str, *options: str) -> _Daemon:
     return _Daemon(dataclasses.replace(parse(source, tmp_path, options), runtime=runtime), runtime)
 
 
+async def inject(simulated: _Daemon, lines: bytes) -> None:
+    assert simulated._zfs.simulated is not None
+    await simulated._zfs.simulated.inject(lines)
+
+
 async def test_injected_lines_are_in_the_journal_when_the_write_returns(tmp_path: Path) -> None:
     simulated = made(tmp_path, "sim", "sim.rate=0")
-    await simulated._inject(LINE * 100)
+    await inject(simulated, LINE * 100)
     assert simulated._journal.statistics().queued == 100
     with pytest.raises(Invalid, match="Line 41"):
-        await simulated._inject(LINE * 40 + b"nonsense\n" + LINE)
+        await inject(simulated, LINE * 40 + b"nonsense\n" + LINE)
     assert simulated._journal.statistics().queued == 100
 
 
 async def test_a_clear_reaches_device_and_journal(tmp_path: Path) -> None:
     simulated = made(tmp_path, "sim", "sim.rate=0")
-    await simulated._inject(LINE * 3)
+    await inject(simulated, LINE * 3)
     simulated._clear()
     assert simulated._journal.statistics().queued == 0
-    assert simulated._simulated is not None
-    assert len(simulated._simulated) == 0
-
-
-async def test_the_end_of_a_replay_is_an_event(tmp_path: Path) -> None:
-    replaying = made(tmp_path, f"replay:{CORPUS}")
-    [device] = replaying._replays
-    await replaying._replay(device)
-    last = bytes(replaying._journal.current.lines.buffer)[: replaying._journal.lines.end]
-    assert b'"class":"zeventfs.source.end"' in last.splitlines()[-1]
-    assert b"end of the recording" in last.splitlines()[-1]
-
-
-async def test_a_bug_in_a_replay_is_not_the_end_of_the_tree(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    replaying = made(tmp_path, f"replay:{CORPUS}")
-
-    async def fail(_: object) -> str:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(daemon, "play", fail)
-    [device] = replaying._replays
-    await replaying._replay(device)
-    assert replaying._journal.statistics().queued == 1
-    assert len(caplog.records) == 1
+    assert simulated._zfs.simulated is not None
+    assert len(simulated._zfs.simulated.device) == 0
 
 
 async def test_the_files_of_the_simulator_steer_its_story(tmp_path: Path) -> None:
@@ -220,19 +190,14 @@ async def test_every_source_stands_in_the_tree_under_its_name(tmp_path: Path) ->
     sources = mixed._tree().lookup("sources")
     assert isinstance(sources, Directory)
     assert [name for name, _ in sources.entries()] == ["sim", "replay", "replay.2"]
-    for device in mixed._replays:
-        await mixed._replay(device)
-    assert [each.status().state.value for each in mixed._sources] == ["ready", "ended", "ended"]
-    assert mixed._sources[2].status().reason == "end of the recording"
-    assert mixed._sources[1].status().events == mixed._sources[2].status().events > 200
 
 
 async def test_a_lost_device_is_an_event_of_the_journal(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     simulated = made(tmp_path, "sim", "sim.rate=0")
-    assert simulated._simulated is not None
-    simulated._simulated.shutdown()
+    assert simulated._zfs.simulated is not None
+    simulated._zfs.simulated.device.shutdown()
     line = bytes(simulated._journal.current.lines.buffer)[: simulated._journal.lines.end]
     assert b'"class":"zeventfs.source.lost"' in line
     assert b'"payload":{"class":"zeventfs.source.lost","source":"sim","reason":"' in line

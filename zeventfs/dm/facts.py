@@ -1,7 +1,7 @@
 """How one mapped device stands, as the device-mapper ioctls tell it: facts of one moment.
 
-Made by who reads /dev/mapper/control (or stands in for it), compared by `changes`, shown by the
-tree. Formats: Documentation/admin-guide/device-mapper/ of the kernel, include/uapi/linux/dm-ioctl.h.
+Made by who reads /dev/mapper/control (or stands in for it), compared by `changes`, and shown by
+the tree. Formats: the kernel's Documentation/admin-guide/device-mapper/, uapi/linux/dm-ioctl.h.
 """
 
 from typing import NamedTuple

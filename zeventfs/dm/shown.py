@@ -24,7 +24,7 @@ class ShownDevice(Protocol):
     name: str
     """As it is called now."""
     names: tuple[str, ...]
-    """All that it was ever called since it is watched, the present one last: whose events are its."""
+    """All that it was called since it is watched, the present one last: whose events are its."""
     facts: DeviceFacts
     """How it stood when it was last read."""
     changed_ns: int

@@ -7,7 +7,7 @@ simulator, a replay) keeps them, so that what drains one drains any. All numbers
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-__all__ = ["SEEK_END", "SEEK_START", "Cursor", "Device", "DeviceError", "Taken"]
+__all__ = ["SEEK_END", "SEEK_START", "Cursor", "Device", "DeviceError", "Losses", "Taken"]
 
 SEEK_START = 0
 SEEK_END = 2**64 - 1
@@ -26,6 +26,17 @@ class Taken(NamedTuple):
 
     packed: bytes
     dropped: int
+
+
+class Losses(NamedTuple):
+    """What a device says of events that it lost by itself.
+
+    `failed` counts posts that took an EID and failed, since the module was loaded; `len_max` is how
+    many events the queue holds at most, 0 if that isn't known.
+    """
+
+    failed: int
+    len_max: int
 
 
 class Cursor(Protocol):
