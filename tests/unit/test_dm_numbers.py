@@ -65,7 +65,9 @@ def test_more_holes_than_are_kept_open_are_counted_all_the_same() -> None:
 
 @settings(deadline=None)
 @given(st.permutations(range(1, 30)), st.sets(st.integers(1, 29)))
-def test_in_any_order_those_are_missing_that_have_not_come(order: list[int], lost: set[int]) -> None:
+def test_in_any_order_those_are_missing_that_have_not_come(
+    order: list[int], lost: set[int]
+) -> None:
     numbers = Numbers(0)
     come = [number for number in order if number not in lost]
     assert all(numbers.take(number) for number in come)

@@ -3,7 +3,8 @@
 from typing import Any
 
 import pytest
-from dm_facts import TWO_GROUPS, multipath as target, two_groups
+from dm_facts import TWO_GROUPS, two_groups
+from dm_facts import multipath as target
 
 from zeventfs.dm.changes import Change
 from zeventfs.dm.paths import Paths

@@ -19,7 +19,9 @@ MP2_TABLE = "0 0 1 1 round-robin 0 2 1 8:0 1 8:16 1 "
 POOL_TABLE = "253:12 253:13 128 300 0 "
 
 
-def is_(name: str, minor: int, kind: str, table: str = "", status: str = "", **facts: Any) -> DeviceFacts:
+def is_(
+    name: str, minor: int, kind: str, table: str = "", status: str = "", **facts: Any
+) -> DeviceFacts:
     """How a device stands, as a reading has it; 65,536 sectors, if nothing else is said."""
     target = TargetFacts(0, facts.pop("sectors", 65536), kind, table, status)
     return device(name, target, minor=minor, uuid=facts.pop("uuid", ""), **facts)
@@ -319,9 +321,7 @@ def shortly(line: dict[str, Any]) -> str:
     if line["class"] == "dm.table.live":
         assert says["target_count"] == len(says["targets"])
         assert says["sectors"] == int(says["targets"][0].split()[1])
-        return " ".join(
-            [line["class"], name, *says["targets"], *["read_only"] * says["read_only"]]
-        )
+        return " ".join([line["class"], name, *says["targets"], *["read_only"] * says["read_only"]])
     pairs = [
         f"{key}={' '.join(value) if isinstance(value, list) else value}"
         for key, value in says.items()

@@ -1,7 +1,8 @@
 """Status lines as the kernel's targets print them, and lines that can't be so."""
 
 import pytest
-from dm_facts import LINEAR, device, mp, multipath as mp_target, two_groups
+from dm_facts import LINEAR, device, mp, two_groups
+from dm_facts import multipath as mp_target
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,7 +134,13 @@ def test_a_snapshot_is_valid_or_says_why_not(kind: str) -> None:
 
 def test_a_thin_pool_has_its_use_and_mode() -> None:
     assert thin_pool(target("thin-pool", POOL, POOL_TABLE)) == ThinPool(
-        "rw", False, "queue_if_no_space", Usage(96, 320), Usage(112, 1024), 300, 256  # noqa: FBT003 - as they stand
+        "rw",
+        False,
+        "queue_if_no_space",
+        Usage(96, 320),
+        Usage(112, 1024),
+        300,
+        256,  # noqa: FBT003 - as they stand
     )
     assert Usage(96, 320).free == 224
     assert Usage(5, 3).free == 0
