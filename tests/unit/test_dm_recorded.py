@@ -208,8 +208,10 @@ STORY: list[tuple[str, int | DeviceFacts | tuple[DeviceFacts, ...] | None, list[
         "sleep 2",
         mirror("2 253:6 253:7 31/32 1 AD 1 core", 1),
         [
-            "dm.mirror.leg_failed mir leg=253:7 how=write failed legs_alive=1"
-            " regions_in_sync=31 regions=32"
+            (
+                "dm.mirror.leg_failed mir leg=253:7 how=write failed legs_alive=1"
+                " regions_in_sync=31 regions=32"
+            ),
         ],
     ),
     (
@@ -260,9 +262,11 @@ STORY: list[tuple[str, int | DeviceFacts | tuple[DeviceFacts, ...] | None, list[
         ),
         [
             "dm.path.failed mp path=7:1 group=1 valid_paths=1 fail_count=2",
-            "dm.thin.low_water pool low=data low_water=300 mode=rw needs_check=False"
-            " no_space=queue_if_no_space data_used=96 data_total=320 metadata_used=112"
-            " metadata_total=1024",
+            (
+                "dm.thin.low_water pool low=data low_water=300 mode=rw needs_check=False"
+                " no_space=queue_if_no_space data_used=96 data_total=320 metadata_used=112"
+                " metadata_total=1024"
+            ),
         ],
     ),
     ("dmsetup remove e0", 1, ["dm.removed e0"]),
@@ -299,7 +303,8 @@ def recorded() -> Iterator[tuple[str, list[Uevent]]]:
 
     The recorder kept those of block devices alone; others' stand in for what is missing.
     """
-    step, uevents, last = "", [], None
+    step, last = "", None
+    uevents: list[Uevent] = []
     for line in (CORPUS / "uevents.raw.jsonl").read_text().splitlines():
         entry = json.loads(line)
         if "step" in entry:

@@ -134,13 +134,13 @@ def test_a_snapshot_is_valid_or_says_why_not(kind: str) -> None:
 
 def test_a_thin_pool_has_its_use_and_mode() -> None:
     assert thin_pool(target("thin-pool", POOL, POOL_TABLE)) == ThinPool(
-        "rw",
-        False,
-        "queue_if_no_space",
-        Usage(96, 320),
-        Usage(112, 1024),
-        300,
-        256,  # noqa: FBT003 - as they stand
+        mode="rw",
+        needs_check=False,
+        no_space="queue_if_no_space",
+        data=Usage(96, 320),
+        metadata=Usage(112, 1024),
+        low_water=300,
+        metadata_low_water=256,
     )
     assert Usage(96, 320).free == 224
     assert Usage(5, 3).free == 0
