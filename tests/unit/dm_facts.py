@@ -101,11 +101,12 @@ def told(events: Iterable[Event]) -> list[tuple[str, dict[str, Any]]]:
     return [(line["class"], payload(line)) for line in lines(events)]
 
 
+_IN_ALL = frozenset({"class", "time", "eid", "device"})
+
+
 def payload(line: dict[str, Any]) -> dict[str, Any]:
-    """What an event says, without its class and time, which every payload repeats."""
-    return {
-        key: value for key, value in line["payload"].items() if key not in ("class", "time", "eid")
-    }
+    """What an event says, without what every payload repeats, and the device's serial."""
+    return {key: value for key, value in line["payload"].items() if key not in _IN_ALL}
 
 
 def classes(events: Iterable[Event]) -> list[str]:

@@ -497,6 +497,7 @@ def test_lost_path_events_are_counted_with_whose_they_were() -> None:
         "name": "mp",
         "uuid": "uuid-mp",
         "dev": "253:3",
+        "device": str(get(observer, "mp").serial),
         "dropped": 1,
         "cause": "source",
         "reason": "DM_SEQNUM",

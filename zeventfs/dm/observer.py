@@ -10,7 +10,6 @@ be posted at once, before anybody whom a bell wakes can run.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import count
 from typing import Final, NamedTuple
 
 from zeventfs.bell import Bell
@@ -99,7 +98,7 @@ class Observer:
         self.devices = Devices()
         self.gaps = 0
         self.dropped = 0
-        self._serials = count(1)
+        self._serial = 0
         self._begun = False
         self._everything = True
         self._wanted: dict[str, None] = {}
@@ -229,7 +228,9 @@ class Observer:
             return
         newcomer = self._newcomers.pop(facts.dev, _Newcomer(None, 0))
         heard = newcomer.heard if self._begun else None
-        device = Device(next(self._serials), facts, now_ns, heard, newcomer.diskseq)
+        # of the time, so that it is no device's that a daemon before this one told of
+        self._serial = max(self._serial + 1, now_ns)
+        device = Device(self._serial, facts, now_ns, heard, newcomer.diskseq)
         self.devices.put(device)
         self._bells[self.devices.changed] = None
         if self._begun:
@@ -280,6 +281,7 @@ class Observer:
                 ("name", Type.STRING, facts.name),
                 ("uuid", Type.STRING, facts.uuid),
                 ("dev", Type.STRING, facts.dev),
+                ("device", Type.UINT64, device.serial),
             )
             self._post(Change(change.name, (*whose, *change.pairs)), now_ns, seqnum)
         if device.name != name:
