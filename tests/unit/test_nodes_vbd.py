@@ -3,7 +3,6 @@
 import errno
 import os
 import select
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import trio
 import trio.testing
 from kernel_client import CONTEXT, ROOT, Kernel, error_of
 from shown_vbds import BEGIN_NS, PAUSED, RUNNING, Shown, Shows
-from tree_client import Client, Descriptor, World
+from tree_client import Client, Descriptor, World, blocked
 
 from zeventfs.errors import (
     Busy,
@@ -22,7 +21,6 @@ from zeventfs.errors import (
     NotFound,
     Stale,
     WouldBlock,
-    ZeventfsError,
 )
 from zeventfs.fuse.inodes import Ownership
 from zeventfs.nodes.base import Directory
@@ -68,30 +66,6 @@ def kernel(world: VbdWorld, monkeypatch: pytest.MonkeyPatch) -> Kernel:
     kernel = Kernel(world)
     kernel.install(monkeypatch)
     return kernel
-
-
-async def blocked(read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
-    """Start *read* in a task, see it blocked, and give what waits for its answer."""
-    answers: list[bytes | ZeventfsError] = []
-
-    async def run() -> None:
-        try:
-            answers.append(await read())
-        except ZeventfsError as error:
-            answers.append(error)
-
-    trio.lowlevel.spawn_system_task(run)
-    await trio.testing.wait_all_tasks_blocked()
-    assert not answers
-
-    async def answer() -> bytes:
-        await trio.testing.wait_all_tasks_blocked()
-        (given,) = answers
-        if isinstance(given, ZeventfsError):
-            raise given
-        return given
-
-    return answer
 
 
 # What there is

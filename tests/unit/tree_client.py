@@ -2,10 +2,14 @@
 
 import functools
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
+import trio.testing
+
 from zeventfs.bell import Bell
-from zeventfs.errors import WouldBlock
+from zeventfs.errors import WouldBlock, ZeventfsError
 from zeventfs.event import Event
 from zeventfs.fuse.waits import Waits
 from zeventfs.journal.journal import Journal, Limits
@@ -16,7 +20,7 @@ from zeventfs.nodes.tree import tree
 from zeventfs.nvlist import Type, decode
 from zeventfs.render import Renderer
 
-__all__ = ["Client", "Descriptor", "World"]
+__all__ = ["Client", "Descriptor", "World", "blocked"]
 
 NOW_NS = 1_700_000_000 * 10**9
 
@@ -151,3 +155,27 @@ class Descriptor:
 
     def close(self) -> None:
         self.opened.close()
+
+
+async def blocked(read: Callable[[], Awaitable[bytes]]) -> Callable[[], Awaitable[bytes]]:
+    """Start *read* in a task, see it blocked, and give what waits for its answer."""
+    answers: list[bytes | ZeventfsError] = []
+
+    async def run() -> None:
+        try:
+            answers.append(await read())
+        except ZeventfsError as error:
+            answers.append(error)
+
+    trio.lowlevel.spawn_system_task(run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not answers
+
+    async def answer() -> bytes:
+        await trio.testing.wait_all_tasks_blocked()
+        (given,) = answers
+        if isinstance(given, ZeventfsError):
+            raise given
+        return given
+
+    return answer

@@ -15,19 +15,10 @@ from zeventfs.bell import Bell
 from zeventfs.errors import Invalid
 from zeventfs.filter import Expression
 from zeventfs.globs import escaped
-from zeventfs.nodes.base import Attributes, Directory, Node
+from zeventfs.nodes.base import Node
+from zeventfs.nodes.changing import AttributeFile, Changing, ChangingDirectory, all_of, check
 from zeventfs.nodes.journal_files import JournalDirectory, Surroundings
-from zeventfs.nodes.streams import Format, StreamFile
-from zeventfs.nodes.vbd_files import (
-    AskedFile,
-    AttributeFile,
-    ImageFile,
-    VbdControlFile,
-    VbdStream,
-    WaitFile,
-    changed_ns,
-    check,
-)
+from zeventfs.nodes.vbd_files import AskedFile, ImageFile, VbdControlFile, WaitFile
 from zeventfs.nodes.vbd_text import (
     errors_text,
     image_text,
@@ -48,60 +39,49 @@ _SOURCE = "tapdisk"
 _is_reserved = re.compile(r"(stream|log)(\..*)?", re.DOTALL).fullmatch
 
 
-class VbdDirectory(Directory):
-    """`vbd/<id>/`, in the life of *vbd*; with `control` and a settable `image` if *steerable*."""
+class _Life:
+    """What of *vbd* its nodes end with."""
 
-    __slots__ = ("__weakref__", "_around", "_made", "_views", "vbd")
-    fixed = False
+    __slots__ = ("_vbd", "changed")
+
+    def __init__(self, vbd: ShownVbd) -> None:
+        self._vbd = vbd
+        self.changed = vbd.changed
+
+    @property
+    def gone(self) -> bool:
+        return self._vbd.gone
+
+    @property
+    def changes(self) -> int:
+        return self._vbd.status().changes
+
+    @property
+    def changed_ns(self) -> int:
+        return self._vbd.status().changed_ns
+
+
+class VbdDirectory(ChangingDirectory):
+    """`vbd/<id>/`, in the life of *vbd*; with `control` and a settable `image` if *steerable*.
+
+    Its stream and its log have what is told of all lives of its id.
+    """
+
+    __slots__ = ("vbd",)
 
     def __init__(
         self, key: str, vbd: ShownVbd, views: Views, around: Surroundings, *, steerable: bool
     ) -> None:
         self.vbd = vbd
-        self._views = views
-        self._around = around
-        self._made: _Transitions | None = None
-        files = {**_attributes(key, vbd), **_asked(key, vbd)}
+        life = _Life(vbd)
+        files = {**_attributes(key, vbd, life), **_asked(key, vbd, life)}
         if steerable:
-            files |= _steering(key, vbd)
-        super().__init__(key, files, 0)
-
-    def _transitions(self) -> "_Transitions":
-        """Its stream and log; hundreds of VBDs are listed without a thought of theirs."""
-        if self._made is None:
-            self._made = _Transitions(self.key, self.vbd, self._views, self._around)
-        return self._made
-
-    async def measure(self) -> Attributes:
-        check(self.vbd)
-        return Attributes(0, changed_ns(self.vbd))
-
-    def lookup(self, name: str) -> Node:
-        check(self.vbd)
-        return self._children.get(name) or self._transitions().lookup(name)
-
-    def entries(self) -> Iterator[tuple[str, Node]]:
-        check(self.vbd)
-        yield from super().entries()
-        yield from self._transitions().entries()
+            files |= _steering(key, vbd, life)
+        condition = f"source={_SOURCE},vbd={escaped(vbd.id)}"
+        super().__init__(key, life, files, condition, views, around)
 
 
-class _Transitions(JournalDirectory):
-    """The stream and the log of *vbd*, of what is told of all lives of its id."""
-
-    __slots__ = ("_vbd", "_view")
-
-    def __init__(self, key: str, vbd: ShownVbd, views: Views, around: Surroundings) -> None:
-        self._vbd = vbd
-        condition = Expression.parse(f"source={_SOURCE},vbd={escaped(vbd.id)}")
-        self._view = view = views.view(condition)  # which lives for as long as somebody has it
-        super().__init__(key, around, view.formats[:1], view.bell)
-
-    def stream(self, key: str, around: Surroundings, style: Format, bell: Bell) -> StreamFile:
-        return VbdStream(key, self._vbd, around, style, bell)
-
-
-def _attributes(key: str, vbd: ShownVbd) -> dict[str, Node]:
+def _attributes(key: str, vbd: ShownVbd, life: Changing) -> dict[str, Node]:
     """What is known of *vbd* at any time, by name."""
 
     def state() -> bytes:
@@ -117,13 +97,13 @@ def _attributes(key: str, vbd: ShownVbd) -> dict[str, Node]:
         "errors": lambda: errors_text(vbd.errors),
     }
     files: dict[str, Node] = {
-        name: AttributeFile(f"{key}/{name}", vbd, content) for name, content in contents.items()
+        name: AttributeFile(f"{key}/{name}", life, content) for name, content in contents.items()
     }
-    files["wait"] = WaitFile(f"{key}/wait", vbd, state)
+    files["wait"] = WaitFile(f"{key}/wait", life, state)
     return files
 
 
-def _asked(key: str, vbd: ShownVbd) -> dict[str, Node]:
+def _asked(key: str, vbd: ShownVbd, life: Changing) -> dict[str, Node]:
     """What its tapdisk or its image has to be asked for, by name."""
 
     async def queue() -> bytes:
@@ -141,14 +121,14 @@ def _asked(key: str, vbd: ShownVbd) -> dict[str, Node]:
         "kicks": kicks,
         "chain": chain,
     }
-    return {name: AskedFile(f"{key}/{name}", vbd, ask) for name, ask in contents.items()}
+    return {name: AskedFile(f"{key}/{name}", life, ask) for name, ask in contents.items()}
 
 
-def _steering(key: str, vbd: ShownVbd) -> dict[str, Node]:
+def _steering(key: str, vbd: ShownVbd, life: Changing) -> dict[str, Node]:
     """What steers *vbd*, by name."""
 
     async def control(written: bytes) -> None:
-        check(vbd)
+        check(life)
         words = " ".join(written.decode(errors="backslashreplace").split())
         try:
             vbd.ask(request_named(words))
@@ -162,8 +142,8 @@ def _steering(key: str, vbd: ShownVbd) -> dict[str, Node]:
             raise Invalid(f"vbd/{vbd.id}/image: {reason}") from None
 
     return {
-        "control": VbdControlFile(f"{key}/control", vbd, control),
-        "image": ImageFile(f"{key}/image", vbd, lambda: image_text(vbd.status()), image),
+        "control": VbdControlFile(f"{key}/control", life, control),
+        "image": ImageFile(f"{key}/image", life, lambda: image_text(vbd.status()), image),
     }
 
 
@@ -186,14 +166,8 @@ class VbdsDirectory(JournalDirectory):
 
     def bells(self) -> Iterator[Bell]:
         """The bells of all VBDs."""
-        for vbd in self._listed():
+        for vbd in all_of(self._vbds):
             yield vbd.changed
-
-    def _listed(self) -> Iterator[ShownVbd]:
-        for name in self._vbds:
-            vbd = self._vbds.get(name)
-            if vbd is not None:
-                yield vbd
 
     def lookup(self, name: str) -> Node:
         vbd = self._vbds.get(name)
@@ -201,7 +175,7 @@ class VbdsDirectory(JournalDirectory):
 
     def entries(self) -> Iterator[tuple[str, Node]]:
         yield from super().entries()
-        for vbd in self._listed():
+        for vbd in all_of(self._vbds):
             yield vbd.id, self._directory(vbd)
 
     def _directory(self, vbd: ShownVbd) -> VbdDirectory:

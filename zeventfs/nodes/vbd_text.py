@@ -4,8 +4,9 @@ Each is text in which a line is a line, whatever a tapdisk or an image's name ha
 """
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from zeventfs.nodes.lines import encoded, pairs, table
 from zeventfs.printable import printable
 from zeventfs.render import time_text
 from zeventfs.vbd.counters import Kicks, Queue
@@ -31,7 +32,7 @@ _UNKEPT = "(others)"  # no errno is called so
 def state_text(status: Status) -> bytes:
     """One KEY=value a line, all of one moment; nothing behind PID= where there is no tapdisk."""
     channel, vbd, shutdown = status.states
-    return _pairs(
+    return pairs(
         {
             "CHANNEL": channel.name,
             "VBD": vbd.name,
@@ -46,27 +47,27 @@ def state_text(status: Status) -> bytes:
 
 def word_text(state: State) -> bytes:
     """One state's word."""
-    return _encoded([state.name])
+    return encoded([state.name])
 
 
 def image_text(status: Status) -> bytes:
     """driver:path, or nothing."""
-    return _encoded([status.image] if status.image else [])
+    return encoded([status.image] if status.image else [])
 
 
 def info_text(info: Mapping[str, str]) -> bytes:
     """One key=value a line, as they are known."""
-    return _pairs(info)
+    return pairs(info)
 
 
 def queue_text(queue: Queue) -> bytes:
     """One key=value a line; nothing behind the = where the tapdisk doesn't tell."""
-    return _pairs({key: _known(count) for key, count in queue._asdict().items()})
+    return pairs({key: _known(count) for key, count in queue._asdict().items()})
 
 
 def kicks_text(kicks: Kicks | None) -> bytes:
     """Those that came in from the guest, and those that went out to it; nothing if unknown."""
-    return _pairs(
+    return pairs(
         {
             "in": _known(None if kicks is None else kicks.incoming),
             "out": _known(None if kicks is None else kicks.outgoing),
@@ -83,36 +84,14 @@ def errors_text(errors: Dispersion) -> bytes:
             str(bucket.count),
             time_text(bucket.first_ns),
             time_text(bucket.last_ns),
-            _shown(bucket.reason),
+            bucket.reason,
         )
         for bucket in errors
     ]
     if errors.unkept:
         rows.append((_UNKEPT, "", str(errors.unkept), "", "", ""))
-    table = [_HEAD, *rows]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [
-            f"{cell:>{width}}" if title in _NUMBERS else f"{cell:<{width}}"
-            for title, cell, width in zip(_HEAD, row, widths, strict=True)
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return _encoded(lines)
+    return table(_HEAD, rows, _NUMBERS)
 
 
 def _known(number: int | None) -> str:
     return "" if number is None else str(number)
-
-
-def _pairs(pairs: Mapping[str, str]) -> bytes:
-    return _encoded(f"{key}={value}" for key, value in pairs.items())
-
-
-def _encoded(lines: Iterable[str]) -> bytes:
-    return "".join(f"{_shown(line)}\n" for line in lines).encode()
-
-
-def _shown(text: str) -> str:
-    """*text* in printable characters: others as Python escapes them."""
-    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text])
