@@ -35,7 +35,9 @@ log = logging.getLogger(__name__)
 LOST: Final = "zeventfs.source.lost"
 READY: Final = "zeventfs.source.ready"
 _AT_ONCE: Final = 64  # datagrams, or devices, before others get a turn
-_TURNS: Final = 64  # of these before what they are about is read, though more are waiting
+# Of these before what they are about is read all the same: then a reading is ahead of what waits,
+# and what was told by it, and was counted as not told, can't be told apart for ever.
+_TURNS: Final = 2048
 _FIRST_S: Final = 2.0  # the mount waits so long for all devices to be known
 _SLOW_S: Final = 1.0  # for one device's answer; a pool of thin volumes may wait for its disk
 _AGAIN_S: Final = 1.0  # until a device is asked again that didn't answer, or nonsense
@@ -168,9 +170,9 @@ class DmSource:
         with trio.move_on_after(_AGAIN_S if self._unread else math.inf):
             ready = await all_open.ready()
         again, self._unread = self._unread, set()
+        await self._take_waiting(all_open.uevents)
         if all_open.control.fileno() in ready:
             await reader.arm()
-            await self._take_waiting(all_open.uevents)
             self._tell(self._observer.take_list(await reader.devices(), self._clock_ns()))
         if all_open.uses is not None and all_open.uses.fileno() in ready:
             all_open.uses.take()
