@@ -16,6 +16,7 @@ from zeventfs.simulator.dm.targets import Mirror, Multipath, Snapshot, Target, T
 __all__ = ["Devices", "Listener"]
 
 _T = TypeVar("_T", bound=Target)
+_MODES: Final = frozenset({"rw", "ro", "out_of_data_space", "Fail"})
 _CONTROL: Final = "/devices/virtual/misc/device-mapper"
 
 
@@ -33,7 +34,7 @@ class Listener(Protocol):
 
 
 class Devices:
-    """None at first. A deed raises OSError: ENXIO for a name that there isn't, EBUSY for one twice.
+    """None at first. A deed raises OSError as the kernel does: ENXIO, EBUSY, EINVAL.
 
     *random* draws what the kernel would: cookies, and nothing that matters.
     """
@@ -64,16 +65,15 @@ class Devices:
         """The first target of the device's live table, which is one of *kind*."""
         table = self.device(name).table
         target = table[0] if table else None
-        if not isinstance(target, kind):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        _check(isinstance(target, kind))
+        assert isinstance(target, kind)
         return target
 
     # As dmsetup does
 
     def create(self, name: str, table: Sequence[Target], uuid: str = "") -> Device:
         """A new device with a live table."""
-        if any(device.name == name for device in self):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        _check(all(device.name != name for device in self), errno.EBUSY)
         minor = next(each for each in range(len(self._devices) + 1) if each not in self._devices)
         self._diskseq += 1
         device = self._devices[minor] = Device(name, uuid, minor, self._diskseq, table)
@@ -109,8 +109,7 @@ class Devices:
     def rename(self, name: str, new: str) -> None:
         """Call it otherwise."""
         device = self.device(name)
-        if any(each.name == new for each in self):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        _check(all(each.name != new for each in self), errno.EBUSY)
         device.name = new
         self._tell(device.uevent("change", self._cookie()))
         self._happen(device)
@@ -138,8 +137,8 @@ class Devices:
     def _path(self, name: str, dev: str, *, active: bool) -> None:
         device, target = self.device(name), self.target(name, Multipath)
         path = next((each for each in target.paths() if each.dev == dev), None)
-        if path is None:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        _check(path is not None)
+        assert path is not None
         if path.active is active:
             return
         path.active = active
@@ -151,12 +150,14 @@ class Devices:
     def use_group(self, name: str, number: int) -> None:
         """Have I/O go through group *number*, from 1."""
         target = self.target(name, Multipath)
+        _check(0 < number <= len(target.groups))
         target.current = target.following = number
         self._happen(self.device(name))
 
     def bypass_group(self, name: str, number: int, *, bypassed: bool) -> None:
         """Have group *number*, from 1, be used only if there is no other, or as all others."""
         target = self.target(name, Multipath)
+        _check(0 < number <= len(target.groups))
         group = target.groups[number - 1]
         if group.bypassed is not bypassed:
             group.bypassed = bypassed
@@ -175,13 +176,16 @@ class Devices:
     def fail_leg(self, name: str, leg: int, how: str = "D") -> None:
         """Leg *leg*, from 0, fails: D by a write, S in recovery, R by a read, F by a flush."""
         target = self.target(name, Mirror)
+        _check(0 <= leg < len(target.legs) and how in set("DSRF"))
         target.health[leg] = how
         target.synced -= how in "DF"
         self._happen(self.device(name))
 
     def fail_log(self, name: str, how: str = "D") -> None:
         """The mirror's log fails: D by a write, F by a flush."""
-        self.target(name, Mirror).log_health = how
+        target = self.target(name, Mirror)
+        _check(how in set("DF"))
+        target.log_health = how
         self._happen(self.device(name))
 
     def fill_snapshot(self, name: str, used: int) -> None:
@@ -218,7 +222,9 @@ class Devices:
 
     def set_pool_mode(self, name: str, mode: str) -> None:
         """It is "rw", "ro" or "Fail"."""
-        self.target(name, ThinPool).mode = mode
+        target = self.target(name, ThinPool)
+        _check(mode in _MODES)
+        target.mode = mode
         self._happen(self.device(name))
 
     # Of no device
@@ -261,6 +267,11 @@ class Devices:
     def _each(self, tell: Callable[[Listener], None]) -> None:
         for listener in tuple(self.listeners):
             tell(listener)
+
+
+def _check(possible: bool, number: int = errno.EINVAL) -> None:  # noqa: FBT001 - it is all it is of
+    if not possible:
+        raise OSError(number, os.strerror(number))
 
 
 def _sectors(table: Sequence[Target]) -> int:
