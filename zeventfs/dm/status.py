@@ -294,7 +294,8 @@ def thin_pool(target: TargetFacts) -> ThinPool | None:
         return None
     try:
         table = _Words(target.table)
-        table.word(), table.word(), table.word()  # metadata, data, block size
+        for _ in ("metadata", "data", "block size"):
+            table.word()
         low_water = table.number(_U64)
         if target.status.strip() == "Fail":
             return _FAILED._replace(low_water=low_water)
