@@ -21,8 +21,6 @@ class ShownDevice(Protocol):
 
     serial: int
     """Which device of this mount it is: never another's, and the same after a rename."""
-    name: str
-    """As it is called now."""
     names: tuple[str, ...]
     """All that it was called since it is watched, the present one last: whose events are its."""
     facts: DeviceFacts
@@ -35,6 +33,11 @@ class ShownDevice(Protocol):
     """Rings after each change of its facts or name, and when it is gone."""
     gone: bool
     """Whether it was removed: what is open of it then ends with ESTALE."""
+
+    @property
+    def name(self) -> str:
+        """As it is called now."""
+        ...
 
     def paths(self) -> Mapping[str, PathSince]:
         """Since when each path of it, by major:minor, is as it is."""
