@@ -5,6 +5,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -238,23 +239,22 @@ async def test_a_device_mapper_that_is_not_there_yet_is_awaited(
     assert autojump_clock.current_time() == pytest.approx(6)
 
 
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [
+        (Version(5, 0, 0), "of version 5.0.0, and not 4.x"),
+        (Version(3, 9, 9), "of version 3.9.9, and not 4.x"),
+        (Version(4, 36, 0), "of version 4.36.0, and tells events from 4.37.0 on"),
+    ],
+)
 async def test_another_interface_is_a_loss_with_its_version(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, version: Version, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world.mapper.version = Version(5, 0, 0)
+    world.mapper.version = version
     async with world.watching():
-        assert "of version 5.0.0, and not 4.x" in world.source.status().reason
+        assert reason in world.source.status().reason
     assert world.source.status().malformed == 1
     assert len(warnings(caplog)) == 2
-
-
-@pytest.mark.parametrize("version", [Version(4, 0, 0), Version(4, 36, 0)])
-async def test_kernels_that_tell_no_event_numbers_do_too(world: World, version: Version) -> None:
-    world.mapper.version = version
-    world.devices.create("mp", [multipath()])
-    async with world.watching():
-        world.devices.use_group("mp", 2)
-        assert await world.classes() == ["dm.group.switched"]
 
 
 class NoUevents:
@@ -385,6 +385,93 @@ async def test_a_device_that_could_not_be_read_at_first_is_known_later(
         await trio.sleep(1.5)
         assert list(world.source.devices) == ["lin"]
     assert autojump_clock.current_time() < 3
+
+
+class Deaf:
+    """Uevents that fail with EBADF once they are told to."""
+
+    def __init__(self, uevents: Uevents) -> None:
+        self._uevents = uevents
+        self.failing = False
+        self.fileno = uevents.fileno
+        self.close = uevents.close
+        self.seqnum = uevents.seqnum
+
+    def receive(self) -> Received | None:
+        if self.failing:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        return self._uevents.receive()
+
+
+async def test_uevents_that_fail_are_a_loss_until_they_are_opened_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    opened = [Deaf(world.mapper.uevents()), Deaf(world.mapper.uevents())]
+    waiting = iter(opened)
+    monkeypatch.setattr(world.mapper, "uevents", lambda: next(waiting))
+    async with world.watching():
+        opened[0].failing = True
+        world.devices.create("lin", [Linear(8)])
+        assert await world.classes() == ["zeventfs.source.lost"]
+        assert world.source.status().reason == "there are no uevents: Bad file descriptor"
+        await trio.sleep(6)
+        assert "zeventfs.source.ready" in await world.classes()
+        assert list(world.source.devices) == ["lin"]
+    assert autojump_clock.current_time() < 7
+
+
+async def test_a_table_that_is_exchanged_while_it_is_read_is_read_again(world: World) -> None:
+    world.devices.create("lin", [Linear(8)])
+    tables = iter([[Linear(8, kind="zero")], [Linear(16)]])
+
+    def exchange(command: Command, _: bytearray) -> None:
+        if command is Command.TABLE_STATUS:
+            with suppress(StopIteration):
+                world.devices.device("lin").table = next(tables)
+
+    async with world.watching():
+        world.mapper.spoil = exchange
+        world.devices.suspend("lin")
+        await world.told()
+        shown = world.source.devices.get("lin")
+        assert shown is not None
+        assert shown.facts.sectors == 16
+    assert world.source.status().malformed == 0
+
+
+async def test_answers_of_any_size_are_read(world: World) -> None:
+    world.devices.create("many", [Linear(8) for _ in range(2000)])
+    async with world.watching():
+        shown = world.source.devices.get("many")
+        assert shown is not None
+        assert len(shown.facts.targets) == 2000
+        world.mapper.spoil = damage(Command.TABLE_STATUS, 29, 1)  # as if there never were room
+        world.devices.suspend("many")
+        assert await world.classes() == []
+    assert world.source.status().malformed == 1
+
+
+async def test_an_answer_of_another_device_is_refused(world: World) -> None:
+    world.devices.create("lin", [Linear(8)])
+    async with world.watching():
+        world.mapper.spoil = damage(Command.TABLE_STATUS, 40, 7)
+        world.devices.suspend("lin")
+        assert await world.classes() == []
+        assert world.source.status().malformed == 1
+
+
+async def test_a_device_that_goes_while_it_is_read_is_gone(world: World) -> None:
+    world.devices.create("lin", [Linear(8)])
+    world.devices.create("mp", [multipath()])
+
+    def remove(command: Command, _: bytearray) -> None:
+        if command is Command.LIST_DEVICES and world.devices.at(0) is not None:
+            world.devices.remove("lin")
+
+    world.mapper.spoil = remove
+    async with world.watching():
+        assert list(world.source.devices) == ["mp"]
+    assert await world.classes() == []
 
 
 async def test_a_list_that_is_nonsense_is_a_loss(

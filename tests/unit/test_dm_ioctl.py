@@ -23,6 +23,7 @@ from zeventfs.dm.ioctl import (
     read_devices,
     read_head,
     read_targets,
+    read_version,
     write_devices,
     write_targets,
 )
@@ -88,6 +89,12 @@ def test_a_cut_head_is_refused(size: int) -> None:
 def test_another_interface_is_refused_with_its_version() -> None:
     with pytest.raises(Malformed, match=r"of version 5\.1\.0, and not 4\.x"):
         read_head(ask(HEAD_SIZE, version=Version(5, 1, 0)))
+
+
+def test_an_interface_that_tells_no_events_is_refused() -> None:
+    assert read_version(ask(HEAD_SIZE, version=V)) == V
+    with pytest.raises(Malformed, match=r"of version 4\.36\.9, and tells events from 4\.37\.0 on"):
+        read_version(ask(HEAD_SIZE, version=Version(4, 36, 9)))
 
 
 def test_names_without_an_end_are_refused() -> None:
@@ -232,7 +239,9 @@ def test_a_device_is_put_together_from_its_head_its_statuses_and_its_tables() ->
         facts(head, statuses, ())
 
 
-_TEXT = st.binary(max_size=60).map(lambda data: data.replace(b"\0", b"").decode(errors="surrogateescape"))
+_TEXT = st.binary(max_size=60).map(
+    lambda data: data.replace(b"\0", b"").decode(errors="surrogateescape")
+)
 
 
 @settings(deadline=None)

@@ -75,8 +75,16 @@ def test_a_device_mapper_that_answers_misses_nothing(
 ) -> None:
     control = tmp_path / "control"
     control.touch()
-    monkeypatch.setattr(kernel, "_ioctl", lambda *_: None)
+    minor = 47
+
+    def answer(_fd: int, _command: int, buffer: bytearray) -> None:
+        buffer[4] = minor
+
+    monkeypatch.setattr(kernel, "_ioctl", answer)
     assert preflight(str(control), tmp_path) is None
+    minor = 36
+    reason = "the interface is of version 4.36.0, and tells events from 4.37.0 on"
+    assert preflight(str(control), tmp_path) == f"{control} is of no use: {reason}"
 
 
 def test_uevents_are_received_without_waiting() -> None:

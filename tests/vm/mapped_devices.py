@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from zeventfs.bell import Bell
 from zeventfs.event import Event
 from zeventfs.sources.dm.kernel import KernelDeviceMapper
 from zeventfs.sources.dm.source import DmSource
@@ -40,6 +41,7 @@ class MappedDevices:
         self.posted: list[Event] = []
         self.at: list[float] = []
         """When each was posted, in seconds of time.monotonic()."""
+        self._came = Bell()
         self.source = DmSource("dm", KernelDeviceMapper(), self._post)
         self._directory = directory
         self._loops: list[str] = []
@@ -48,6 +50,7 @@ class MappedDevices:
     def _post(self, event: Event) -> None:
         self.posted.append(event)
         self.at.append(time.monotonic())
+        self._came.ring()
 
     def close(self) -> None:
         for name in reversed(self._names):
@@ -112,6 +115,11 @@ class MappedDevices:
         )
         return done.returncode
 
+    async def posted_or_dropped(self, count: int) -> None:
+        """Wait until so many events were posted, or counted as missing."""
+        while len(self.posted) + self.source.status().dropped < count:
+            await self._came.wait()
+
     async def until(self, name: str, /, **expected: object) -> Told:
         """Wait for an event of class *name* that says what is *expected*; its payload."""
         return await self.until_any(
@@ -128,6 +136,6 @@ class MappedDevices:
     ) -> Told:
         with trio.move_on_after(_LIMIT_S):
             while not (found := find(self.told())):
-                await trio.sleep(0.02)
+                await self._came.wait()
             return found[-1]
         raise AssertionError(f"not told: {what}; but {self.told()}")

@@ -30,6 +30,7 @@ __all__ = [
     "read_devices",
     "read_head",
     "read_targets",
+    "read_version",
     "write_devices",
     "write_targets",
 ]
@@ -63,6 +64,8 @@ class Version(NamedTuple):
 
 INTERFACE: Final = Version(4, 0, 0)
 """What is asked for: every kernel whose major it is answers, with a version of its own."""
+
+_EVENTS: Final = Version(4, 37, 0)  # since which DM_DEV_ARM_POLL is there, Linux 4.14
 
 
 def _iowr(number: int) -> int:
@@ -169,6 +172,16 @@ def read_head(buffer: bytes | bytearray) -> Head:
         _text(name, "name"),
         _text(uuid, "uuid"),
     )
+
+
+def read_version(buffer: bytes | bytearray) -> Version:
+    """What DM_VERSION has answered. Raises Malformed for one that doesn't tell of events."""
+    version = read_head(buffer).version
+    if version < _EVENTS:
+        raise Malformed(
+            f"the interface is of version {version}, and tells events from {_EVENTS} on"
+        )
+    return version
 
 
 def read_devices(buffer: bytes | bytearray) -> list[Listed]:

@@ -162,6 +162,8 @@ class _Control(_Descriptor):
                 answer(buffer, Head(version))
             case Command.LIST_DEVICES:
                 answer(buffer, Head(version), write_devices(self._listed()))
+            case Command.DEV_ARM_POLL if version < (4, 37):
+                raise _error(errno.ENOTTY)
             case Command.DEV_ARM_POLL:
                 self._armed = True
                 self._unreadable()

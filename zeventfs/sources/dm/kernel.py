@@ -15,7 +15,8 @@ from typing import Final
 
 import trio
 
-from zeventfs.dm.ioctl import HEAD_SIZE, Command, ask, read_head
+from zeventfs.dm.ioctl import HEAD_SIZE, Command, ask, read_head, read_version
+from zeventfs.errors import Malformed
 from zeventfs.sources.dm.boundary import Control, Received, Uevents, Uses
 
 __all__ = ["CONTROL", "KernelDeviceMapper", "answers", "preflight"]
@@ -178,12 +179,15 @@ def preflight(path: str = CONTROL, module: Path = _MODULE) -> str | None:
             _ioctl(fd, Command.VERSION, buffer)
         finally:
             os.close(fd)
+        read_version(buffer)
     except FileNotFoundError:
         return f"there is no {path}: dmsetup mknodes makes it"
     except PermissionError:
         return f"{path} is for root alone, with CAP_SYS_ADMIN"
     except OSError as error:
         return f"{path} does not answer: {error.strerror}"
+    except Malformed as error:
+        return f"{path} is of no use: {error}"
     return None
 
 

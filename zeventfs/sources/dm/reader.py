@@ -22,6 +22,7 @@ from zeventfs.dm.ioctl import (
     read_devices,
     read_head,
     read_targets,
+    read_version,
 )
 from zeventfs.dm.ioctl import Listed as InList
 from zeventfs.dm.observer import Listed
@@ -49,15 +50,15 @@ class Reader:
         await self._control.ioctl(Command.DEV_ARM_POLL, ask(HEAD_SIZE))
 
     async def check(self) -> None:
-        """Ask for its version. Raises Malformed where it is another interface."""
+        """Ask for its version. Raises Malformed where that is not one to go on with."""
         buffer = ask(HEAD_SIZE)
         try:
             await self._control.ioctl(Command.VERSION, buffer)
         except OSError as error:
             if error.errno == errno.EINVAL:  # the answer says which version it would understand
-                read_head(buffer)
+                read_version(buffer)
             raise
-        read_head(buffer)
+        read_version(buffer)
 
     async def devices(self) -> list[Listed]:
         """All devices, by name."""
