@@ -1,0 +1,1 @@
+"""The source of device-mapper events: uevents, and what /dev/mapper/control says of each device."""
