@@ -346,11 +346,13 @@ def _sources(word: str) -> tuple[str, ...]:
 
 def _hosts() -> tuple[str, ...]:
     """What this host has of its own, and lets us read."""
-    from zeventfs.sources.kernel import module  # noqa: PLC0415  # umount asks no device
+    from zeventfs.sources.dm import kernel as dm  # noqa: PLC0415  # umount asks no device
+    from zeventfs.sources.kernel import module as zfs  # noqa: PLC0415  # nor this one
 
     there = {
-        "zfs": module.answers(),
+        "zfs": zfs.answers(),
         "tapdisk": Path(TAPDISK_DIR).is_dir(),
+        "dm": dm.answers(),
     }
     return tuple(source for source, is_there in there.items() if is_there)
 

@@ -29,8 +29,10 @@ from zeventfs.fuse.waits import Waits
 from zeventfs.journal.journal import Journal, Limits
 from zeventfs.journal.store import Store
 from zeventfs.locked import in_memory, is_memory, keep_room
+from zeventfs.mapper import host_devices, simulated_devices
 from zeventfs.nodes.base import Directory
 from zeventfs.nodes.debug import debug_directory
+from zeventfs.nodes.dm import DmDirectory, dm_directory
 from zeventfs.nodes.events import EventsDirectory
 from zeventfs.nodes.filtered import pool_view
 from zeventfs.nodes.pools import pools_directory
@@ -155,6 +157,8 @@ class _Daemon:
         self._zfs = ZfsEvents(config, append, time.time_ns, ending, position)
         self._tapdisks = host_tapdisks(config, append, time.time_ns)
         self._simulated_vbds = simulated_vbds(config, runtime, append, time.time_ns, self._zfs.rate)
+        self._mapped = host_devices(config, append, time.time_ns)
+        self._simulated_devices = simulated_devices(config, append, time.time_ns, self._zfs.rate)
         self._answers = trio.Event()
         self._waits = Waits(MOST_WAITING, longest_wait_s())
         self._operations = Operations(
@@ -167,8 +171,9 @@ class _Daemon:
 
     def _statuses(self) -> dict[str, Callable[[], SourceStatus]]:
         statuses = self._zfs.statuses()
-        if self._tapdisks is not None:
-            statuses[self._tapdisks.name] = self._tapdisks.status
+        for source in (self._tapdisks, self._mapped):
+            if source is not None:
+                statuses[source.name] = source.status
         return statuses
 
     def _tree(self) -> Directory:
@@ -193,23 +198,28 @@ class _Daemon:
             "debug": debug_directory(self._requests, time.time_ns),
         }
         if self._zfs.simulated is not None:
-            vbds = self._simulated_vbds
+            acts = {"vbd": self._simulated_vbds, "dm": self._simulated_devices}
             others["simulator"] = simulator_directory(
                 self._zfs.simulated.inject,
                 time.time_ns,
                 self._zfs.simulated.settings(),
-                None if vbds is None else vbds.act,
+                {name: of.act for name, of in acts.items() if of is not None},
             )
         shown = self._tapdisks if self._simulated_vbds is None else self._simulated_vbds.vbds
         self._vbds: VbdsDirectory | None = None
         if shown is not None:
             self._vbds = others["vbd"] = vbd_directory(shown, events.views, events.around)
+        mapped = self._mapped if self._simulated_devices is None else self._simulated_devices.source
+        self._dm: DmDirectory | None = None
+        if mapped is not None:
+            self._dm = others["dm"] = dm_directory(mapped.devices, events.views, events.around)
         return tree(events, others, time.time_ns)
 
     def _bells(self) -> Iterable[Bell]:
         """What anybody may wait for."""
         vbds = () if self._vbds is None else self._vbds.bells()
-        return (self._arrival, *self._views.bells(), *vbds)
+        devices = () if self._dm is None else self._dm.bells()
+        return (self._arrival, *self._views.bells(), *vbds, *devices)
 
     def _requests(self) -> bytes:
         return self._operations.requests()
@@ -228,10 +238,12 @@ class _Daemon:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._zfs.run)
-                if self._tapdisks is not None:
-                    await nursery.start(self._tapdisks.run)
-                if self._simulated_vbds is not None:
-                    await nursery.start(self._simulated_vbds.run, self._answers)
+                for source in (self._tapdisks, self._mapped):
+                    if source is not None:
+                        await nursery.start(source.run)
+                for simulated in (self._simulated_vbds, self._simulated_devices):
+                    if simulated is not None:
+                        await nursery.start(simulated.run, self._answers)
                 await serve(self._operations, self._bells, mountpoint, self._ready(ready), asked)
                 nursery.cancel_scope.cancel()
         finally:

@@ -19,6 +19,7 @@ from zeventfs.config import (
     runtime_directory,
 )
 from zeventfs.errors import Invalid
+from zeventfs.sources.dm import kernel as dm
 from zeventfs.sources.kernel import module as kernel
 
 
@@ -144,11 +145,13 @@ def test_auto_is_what_the_host_has_or_else_the_simulator(
 ) -> None:
     monkeypatch.setattr(module, "TAPDISK_DIR", str(tmp_path / "blktap-control"))
     monkeypatch.setattr(kernel, "answers", lambda: False)
+    monkeypatch.setattr(dm, "answers", lambda: False)
     assert parse_sources("auto") == ("sim",)
     (tmp_path / "blktap-control").mkdir()
     assert parse_sources("auto") == ("tapdisk",)
     monkeypatch.setattr(kernel, "answers", lambda: True)
-    assert parse_sources("auto") == ("zfs", "tapdisk")
+    monkeypatch.setattr(dm, "answers", lambda: True)
+    assert parse_sources("auto") == ("zfs", "tapdisk", "dm")
     assert parse_sources("sim+tapdisk") == ("sim", "tapdisk")
 
 

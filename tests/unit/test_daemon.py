@@ -152,7 +152,7 @@ async def test_a_clear_reaches_device_and_journal(tmp_path: Path) -> None:
 async def test_the_files_of_the_simulator_steer_its_story(tmp_path: Path) -> None:
     simulated = made(tmp_path, "sim", "sim.rate=0.5", "sim.seed=7")
     client = Client(simulated._tree())
-    assert client.names("simulator") == ["inject", "scenario", "seed", "rate", "vbd"]
+    assert client.names("simulator") == ["inject", "scenario", "seed", "rate", "vbd", "dm"]
     assert await client.content("simulator/seed") == b"7\n"
     assert await client.content("simulator/rate") == b"0.5\n"
     await client.write("simulator/seed", b"18446744073709551615\n")

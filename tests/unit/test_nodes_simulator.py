@@ -214,7 +214,7 @@ async def test_vbd_is_there_where_it_is_simulated_and_is_given_each_write_as_a_w
         told.append(written)
 
     assert Client(simulator_directory(act, lambda: 0)).names("") == ["inject"]
-    client = Client(simulator_directory(act, lambda: 0, vbd=act))
+    client = Client(simulator_directory(act, lambda: 0, acts={"vbd": act}))
     assert client.names("") == ["inject", "vbd"]
     await client.write("vbd", b"add 7\nadd 8\n")
     assert told == [b"add 7\nadd 8\n"]

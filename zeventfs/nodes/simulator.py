@@ -157,16 +157,16 @@ def simulator_directory(
     inject: Writer,
     clock_ns: Clock,
     settings: Mapping[str, Setting] | None = None,
-    vbd: Writer | None = None,
+    acts: Mapping[str, Writer] | None = None,
 ) -> Directory:
     """`simulator/`, with *inject* for what is written to `inject`, and *settings* by name.
 
-    *vbd*, where there is one, is given what is written to `vbd`, each write as a whole.
+    Each of *acts* is given what is written to the file of its name, each write as a whole.
     """
     made_ns = clock_ns()
     children: dict[str, Node] = {"inject": InjectFile("simulator/inject", inject, made_ns)}
     for name, setting in (settings or {}).items():
         children[name] = SettingFile(f"simulator/{name}", setting, clock_ns)
-    if vbd is not None:
-        children["vbd"] = ControlFile("simulator/vbd", vbd, made_ns)
+    for name, act in (acts or {}).items():
+        children[name] = ControlFile(f"simulator/{name}", act, made_ns)
     return Directory("simulator", children, made_ns)
