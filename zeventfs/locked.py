@@ -13,7 +13,7 @@ import re
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,6 +59,7 @@ def in_memory() -> Iterator[None]:
             os.strerror(ctypes.get_errno()),
         )
     _read_no_source()
+    _mallopt(M_ARENA_MAX, 1)  # threads have no room of their own
     with logs.apart():
         yield
 
@@ -101,21 +102,22 @@ def keep_room() -> None:
     """Have ROOM bytes for small objects and ROOM for others, in memory and free, and keep them.
 
     What an event takes while it passes comes out of that, and goes back to it. For once the process
-    is all built; what libc has no mallopt(3) is without the second.
+    is all built.
     """
     blocks = [bytes(_BLOCK) for _ in range(ROOM // _BLOCK)]  # its zeros touch each page
     # An arena goes back to the kernel when nothing is in it any more: something is in each.
     _room[:] = blocks[:: _ARENA // 2 // _BLOCK]
     del blocks
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl
-        return
-    mallopt(M_ARENA_MAX, 1)  # threads get no room of their own
-    mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_MOST)
-    mallopt(M_TRIM_THRESHOLD, 2 * ROOM)
-    mallopt(M_TOP_PAD, ROOM)
+    _mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_MOST)
+    _mallopt(M_TRIM_THRESHOLD, 2 * ROOM)
+    _mallopt(M_TOP_PAD, ROOM)
     bytearray(ROOM)
+
+
+def _mallopt(parameter: int, value: int) -> None:
+    """mallopt(3), unless libc has none (musl)."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def is_memory(path: Path) -> bool:

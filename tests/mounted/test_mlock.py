@@ -151,12 +151,12 @@ def test_under_memory_pressure_a_blocked_reader_is_told(mount: Mount, tmp_path: 
         reader = blocked(mounted)
         faults = major_faults(pid)
         made = []
-        for _ in range(8):
+        for _ in range(5):
             refused = group.refusals
-            until(lambda least=refused: group.refusals > least + 20, "its limit", limit=20.0)  # type: ignore[misc]  # mypy can't infer a lambda's default
+            until(lambda least=refused: group.refusals > least + 10, "its limit", limit=20.0)  # type: ignore[misc]  # mypy can't infer a lambda's default
             made += mounted.post()
             reader.await_output(f'"{made[-1]} ')
-        assert labels(events(reader.whole_lines))[-8:] == made
+        assert labels(events(reader.whole_lines))[-5:] == made
         assert major_faults(pid) == faults, "nothing was read from a disk"
         hog.kill()
         end(mounted)
