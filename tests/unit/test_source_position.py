@@ -12,7 +12,7 @@ from zeventfs.journal.segment import Identity, Segment
 from zeventfs.journal.store import Store
 from zeventfs.render import Renderer
 from zeventfs.sources import told
-from zeventfs.sources.eids import EidRange, Split
+from zeventfs.sources.eids import Causes, EidRange, Split
 from zeventfs.sources.position import Place, Position, newest_first
 
 EPOCH = "0123456789abcdef"
@@ -38,7 +38,7 @@ def post(position: Position, *eids: int, seq: int = 0) -> None:
     for eid in eids:
         posted = EidRange(eid, eid)
         position.posting(posted)
-        position.posted(posted, eid, seq or eid, 0)
+        position.posted(posted, eid, seq or eid, Causes(0))
 
 
 def event(eid: int | None, source: str = "zfs") -> Event:
@@ -67,8 +67,8 @@ def test_what_is_missing_is_known_again_until_it_was_told(path: Path) -> None:
     post(position, 5, 9, 12)
     assert again(path) == Place(LIFE, 12, 12, (EidRange(6, 8), EidRange(10, 11)), seq=12)
     post(position, 7, seq=13)
-    position.posted(EidRange(10, 11), None, 14, 3)
-    assert again(path) == Place(LIFE, 7, 12, (EidRange(6, 6), EidRange(8, 8)), 3, 14)
+    position.posted(EidRange(10, 11), None, 14, Causes(3, 2))
+    assert again(path) == Place(LIFE, 7, 12, (EidRange(6, 6), EidRange(8, 8)), 3, 2, 14)
 
 
 def test_an_eid_from_before_all_is_where_we_stand_and_no_more(path: Path) -> None:
@@ -186,9 +186,9 @@ def test_an_event_that_the_journal_does_not_have_was_not_posted(path: Path) -> N
 
 
 def test_a_gap_that_the_journal_has_was_posted(path: Path) -> None:
-    gap = told.missing(EidRange(8, 20), Split(evicted=13), 5)
+    gap = told.missing(EidRange(8, 20), Split(evicted=9, failed=4), 5)
     killed = Killed(path, EidRange(8, 20))
-    assert killed.corrected((72, event(20, "dm")), (71, gap)) == Place(LIFE, 7, 20, seq=71)
+    assert killed.corrected((72, event(20, "dm")), (71, gap)) == Place(LIFE, 7, 20, told=4, seq=71)
 
 
 def test_where_nothing_was_under_way_the_journal_is_not_asked(path: Path) -> None:

@@ -303,21 +303,24 @@ class Split(NamedTuple):
 class Causes:
     """Splits what is missing by cause; never more `failed` than the device says there were.
 
-    *failed* is its count when we began; that of a later moment comes with each question.
+    `failed` is its count at the last question, or when we began, and `told` how many of these were
+    told, in one life of the device.
     """
 
-    def __init__(self, failed: int) -> None:
-        self.failed = failed  # the device's count at the last question
-        self._told = 0
+    def __init__(self, failed: int, told: int = 0) -> None:
+        self.failed = failed
+        self.told = told
 
     def split(self, missing: Missing[T], failed: int, needed: int) -> Split:
         """Split *missing*, the device having counted *failed*; *needed* of these are elsewhere."""
         unknown = missing.undecoded
         lost = missing.eids.size - unknown
-        budget = failed - self.failed - needed if missing.reset else failed - self._told
+        budget = failed - self.told
+        if missing.reset:
+            budget = min(budget, failed - self.failed - needed)
         did_fail = min(lost, max(0, budget))
         lost -= did_fail
-        self._told += did_fail
+        self.told += did_fail
         self.failed = failed
         if missing.reset and missing.behind is Behind.FULL:
             return Split(evicted=lost, failed=did_fail, unknown=unknown)

@@ -21,7 +21,7 @@ from zeventfs.journal.journal import GAP
 from zeventfs.journal.segment import Segment
 from zeventfs.mapped import Mapped
 from zeventfs.nvlist import NvlistError
-from zeventfs.sources.eids import EidRange, without
+from zeventfs.sources.eids import Causes, EidRange, without
 
 __all__ = ["Place", "Position", "newest_first"]
 
@@ -33,8 +33,9 @@ _UNDER_WAY = struct.Struct("<Q")  # the first EID of what is being posted, 0 = n
 _UNDER_WAY_AT = 64
 _SLOTS_AT = 512, 2048
 _CHECKSUM = struct.Struct("<I")
-# ranges, number of the record, epoch, life, EID stood on, highest EID + 1, failed posts, seq
-_PLACE = struct.Struct("<IQ16s128sQQQQ")
+# ranges, number of the record, epoch, life, EID stood on, highest EID + 1, failed posts, of these
+# told, seq
+_PLACE = struct.Struct("<IQ16s128sQQQQQ")
 _RANGE = struct.Struct("<QQ")
 _MOST_RANGES = 64  # EIDs come out of order by a few; of more, the oldest aren't missed
 
@@ -44,7 +45,8 @@ class Place(NamedTuple):
 
     *at* is the EID of the event posted last, 0 before the first: the device is sought for it. All
     EIDs up to *highest* were posted, or told as lost, but for *missing*; None before the first.
-    *failed* is the device's count of failed posts that was taken account of, *seq* the event's.
+    *failed* is the device's count of failed posts that was taken account of, *told* how many of
+    these were told, *seq* the event's.
     """
 
     life: str
@@ -52,6 +54,7 @@ class Place(NamedTuple):
     highest: int | None = None
     missing: tuple[EidRange, ...] = ()
     failed: int = 0
+    told: int = 0
     seq: int = 0
 
     def after(self, eids: EidRange) -> "Place":
@@ -114,7 +117,7 @@ class Position:
     @staticmethod
     def _read(view: memoryview, at: int) -> tuple[int, bytes, Place] | None:
         start = at + _CHECKSUM.size
-        count, number, epoch, life, stood, highest, failed, seq = _PLACE.unpack_from(view, start)
+        count, number, epoch, life, stood, highest, *rest = _PLACE.unpack_from(view, start)
         ranges = start + _PLACE.size
         if not number or count > _MOST_RANGES:
             return None
@@ -127,8 +130,7 @@ class Position:
             stood,
             highest - 1 if highest else None,
             missing,
-            failed,
-            seq,
+            *rest,
         )
         return number, epoch.rstrip(b"\0"), place
 
@@ -171,7 +173,9 @@ class Position:
                 break
             if event.name == GAP and event.payload.get("first_eid") == under_way:
                 eids = EidRange(under_way, event.payload.get("last_eid"))
-                self._write(place.after(eids)._replace(seq=seq))
+                failed = event.payload.get("failed", 0)
+                after = place.after(eids)
+                self._write(after._replace(told=place.told + failed, seq=seq))
                 break
         self._under_way(0)
 
@@ -183,12 +187,13 @@ class Position:
         """Note that *eids* are going to be posted, as one event."""
         self._under_way(eids.first)
 
-    def posted(self, eids: EidRange, at: int | None, seq: int, failed: int) -> None:
+    def posted(self, eids: EidRange, at: int | None, seq: int, causes: Causes) -> None:
         """Note that *eids* were posted as *seq*; *at* is the event's own EID, None of a gap."""
         assert self.place is not None  # as there is one from the first life's beginning
         place = self.place
         at = place.at if at is None else at
-        self._write(place.after(eids)._replace(at=at, failed=failed, seq=seq))
+        after = place.after(eids)
+        self._write(after._replace(at=at, failed=causes.failed, told=causes.told, seq=seq))
         self._under_way(0)
 
     def _under_way(self, eid: int) -> None:
@@ -206,6 +211,7 @@ class Position:
             place.at,
             highest,
             place.failed,
+            place.told,
             place.seq,
         ) + b"".join([_RANGE.pack(*each) for each in place.missing])
         whole = _CHECKSUM.pack(zlib.crc32(record)) + record

@@ -99,7 +99,7 @@ class ZfsSource:
         self._life = place.life
         self._at = place.at
         self._eids.begin(place.highest, place.missing, self._monotonic_ns())
-        self._causes = Causes(place.failed)
+        self._causes = Causes(place.failed, place.told)
 
     def drain(self) -> None:
         """Take what is queued, or a turn's worth of it; whatever is in it, nothing is raised."""
@@ -266,7 +266,7 @@ class ZfsSource:
             position.posting(eids)
         seq = self._post(event)
         if position is not None and seq is not None:
-            position.posted(eids, at, seq, self._causes.failed)
+            position.posted(eids, at, seq, self._causes)
 
     def _give_up(self) -> None:
         """Wait for nothing that is missing, and post all that was taken."""
@@ -297,7 +297,8 @@ class ZfsSource:
             eid = None if first is None else first.eid
             self._say(told.ready(self.name, reason, self._life, eid, self._clock_ns()))
         if self._begins and self._position is not None:  # not before it was said
-            self._position.begin(Place(self._life, highest=self._eids.highest))
+            failed = self._causes.failed
+            self._position.begin(Place(self._life, highest=self._eids.highest, failed=failed))
         self._begins = False
 
     def _say(self, event: Event) -> None:
