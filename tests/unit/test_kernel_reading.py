@@ -205,6 +205,22 @@ def test_a_cursor_of_a_device_that_was_just_lost_can_not_be_moved(
     assert loop.heard[-1] == 1
 
 
+def test_a_cursor_is_not_moved_in_a_life_that_it_was_not_told_of(
+    module: Module, loop: Loop
+) -> None:
+    module.post(1, 2, 3)
+    loop.device.subscribe(loop.drain)
+    until(partial(waits, loop, 3))
+    module.unload()
+    module.load("boot/2", 1, 2, 3)
+    until(partial(waits, loop, 6))
+    refused = refusal(lambda: loop.cursor.seek(2))
+    assert (refused.errno, refused.strerror) == (errno.ESHUTDOWN, "the ZFS module was loaded anew")
+    loop.run_until(7)
+    assert loop.heard[:3] == [1, 2, 3] == loop.heard[-3:]
+    assert loop.lives == ["boot/1"] * 3 + ["boot/2"] * 3
+
+
 def test_an_event_says_whether_the_queues_end_was_seen_before_it(
     module: Module, loop: Loop
 ) -> None:

@@ -178,6 +178,8 @@ class KernelCursor:
         reading = self._reader.running
         self._reader.stop()
         try:
+            if self._reader.life != self.life:  # an EID of one life is nothing to another
+                raise DeviceError(errno.ESHUTDOWN, "the ZFS module was loaded anew")
             self._reader.seek(eid)
             self._backlog.drop_events()
             self._events, self._offset = b"", 0

@@ -47,7 +47,7 @@ class Reader:
         self._zevents: Zevents | None = None
         self._thread: threading.Thread | None = None
         self._buffer = bytearray(_BUFFER)
-        self._life = ""
+        self.life = ""  # of what is read now
         self._last_eid = SEEK_START  # of what was read last
         self._at_end = False  # whether the queue's end was seen after that
         self._reason: str | None = None  # why there is nothing to be read, as it was told last
@@ -126,12 +126,12 @@ class Reader:
 
     def _resume(self, zevents: Zevents) -> None:
         now = life(self._root)  # it can't end any more: the open descriptor holds the module
-        if now and now == self._life:
+        if now and now == self.life:
             try:
                 zevents.seek(self._last_eid)
             except OSError:
                 log.debug("event %d isn't queued any more: all that is came after", self._last_eid)
-        self._life = now
+        self.life = now
         self._at_end = False
         self._reason = None
         self._zevents = zevents
