@@ -31,9 +31,15 @@ def test_what_has_come_comes_no_more() -> None:
     numbers.skip(3)
     assert not numbers.take(8)
     assert numbers.take(9)
+
+def test_what_is_skipped_before_the_first_is_known_comes_first() -> None:
     unknown = Numbers()
     unknown.skip(3)
-    assert unknown.take(1)
+    assert [unknown.take(number) for number in (7, 8, 9, 10)] == [False, False, False, True]
+    lost = Numbers()
+    lost.skip(3)
+    lost.forget_skipped()
+    assert lost.take(7)
 
 
 def test_what_is_expected_is_missing_until_it_comes() -> None:

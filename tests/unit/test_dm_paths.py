@@ -140,6 +140,16 @@ def test_of_a_device_that_was_there_the_numbers_are_learnt() -> None:
     assert read(other, status("F 1", "F 1")) == ["failed 7:2 x1 (0)"]
 
 
+def test_the_first_uevents_of_a_device_that_was_there_may_have_been_read_too() -> None:
+    paths = Paths(None, status(), NOW)
+    assert read(paths, status("A 1")) == ["failed 7:1 x1 (1)", "reinstated 7:1 x1 (2)"]
+    assert hear(paths, failed(41), back(42), failed(43)) == ["failed 7:1 x2 (1)"]
+    lossy = Paths(None, status(), NOW)
+    assert len(read(lossy, status("A 1"))) == 2
+    lossy.forget_skipped()
+    assert hear(lossy, failed(43)) == ["failed 7:1 x2 (1)"]
+
+
 def test_a_path_that_no_reading_has_shown_is_told_all_the_same() -> None:
     paths = Paths(None, None, NOW)
     assert hear(paths, failed(9, "8:0")) == ["failed 8:0 x1 (1)"]

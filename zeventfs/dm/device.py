@@ -119,9 +119,10 @@ class Device:
         yield from self._paths.end()
         yield Change(REMOVED)
 
-    def forget_ioctls(self) -> None:
-        """Uevents were lost: what is left over, or seems to be to come, says nothing any more."""
+    def note_loss(self) -> None:
+        """Uevents were lost: those that seem to be to come may be among them."""
         self._unexplained = 0
+        self._paths.forget_skipped()
 
     # What is shown
 

@@ -23,10 +23,11 @@ class Missing(NamedTuple):
 class Numbers:
     """The numbers, each one above the other; *highest* None if the first one is not known."""
 
-    __slots__ = ("_holes", "_lost", "highest")
+    __slots__ = ("_holes", "_lost", "_skipped", "highest")
 
     def __init__(self, highest: int | None = None) -> None:
         self.highest = highest
+        self._skipped = 0  # of the first to come, as long as none is known
         self._holes: dict[int, int] = {}  # first and last of each
         self._lost: Missing | None = None  # of holes that were too many
 
@@ -37,8 +38,11 @@ class Numbers:
     def take(self, number: int) -> bool:
         """Take *number*; whether it has not come before, nor been passed by `skip`."""
         highest = self.highest
-        if highest is None or number > highest:
-            if highest is not None and number > highest + 1:
+        if highest is None:
+            self.highest, skipped = number - 1 + max(self._skipped, 1), self._skipped
+            return not skipped
+        if number > highest:
+            if number > highest + 1:
                 self._open(highest + 1, number - 1)
             self.highest = number
             return True
@@ -68,8 +72,14 @@ class Numbers:
 
     def skip(self, count: int) -> None:
         """Take the next *count* as having come."""
-        if self.highest is not None:
+        if self.highest is None:
+            self._skipped += count
+        else:
             self.highest += count
+
+    def forget_skipped(self) -> None:
+        """Take what comes as new, if none is known: what was skipped may be lost."""
+        self._skipped = 0
 
     def settle(self) -> Missing | None:
         """What is missing since it was last asked; it won't come any more."""

@@ -268,7 +268,7 @@ class Observer:
             )
         self._post(Change(GAP, pairs), now_ns, None)
         for device in self.devices.at.values():
-            device.forget_ioctls()
+            device.note_loss()
 
     def _tell(
         self, device: Device, told: Iterable[Change], now_ns: int, seqnum: int | None = None

@@ -129,6 +129,10 @@ class Paths:
         if hidden > counted:
             yield Change(GAP, gap_pairs(hidden - counted, "fail_count"))
 
+    def forget_skipped(self) -> None:
+        """Uevents were lost: the first one to come is not one of those that were told already."""
+        self._numbers.forget_skipped()
+
     def end(self) -> Iterator[Change]:
         """Tell what is missing, for no reading can tell it any more."""
         yield from _gap(self._numbers.settle())
