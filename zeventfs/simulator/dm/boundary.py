@@ -24,7 +24,6 @@ from zeventfs.dm.ioctl import (
     write_targets,
 )
 from zeventfs.dm.ioctl import Target as Line
-from zeventfs.errors import Malformed
 from zeventfs.simulator.dm.device import MAJOR, Device
 from zeventfs.simulator.dm.devices import Devices
 from zeventfs.sources.dm.boundary import Control, Received, Uevents, Uses
@@ -150,11 +149,8 @@ class _Control(_Descriptor):
 
     def _answer(self, command: Command, buffer: bytearray) -> None:
         version = self._mapper.version
-        try:
-            asked = read_head(buffer)
-        except Malformed:
-            asked = None
-        if asked is None or asked.version[:2] > version[:2] or version.major != asked.version.major:
+        asked = read_head(buffer)
+        if asked.version[:2] > version[:2] or version.major != asked.version.major:
             buffer[:12] = b"".join(number.to_bytes(4, "little") for number in version)
             raise _error(errno.EINVAL)
         match command:

@@ -27,11 +27,6 @@ class Device:
     open_count: int = 0
     path_seqnum: int = field(default=0, init=False)
 
-    @property
-    def dev(self) -> str:
-        """major:minor."""
-        return f"{MAJOR}:{self.minor}"
-
     def uevent(self, action: str, *pairs: str) -> list[str]:
         """What a uevent says, but for its SEQNUM."""
         path = f"/devices/virtual/block/dm-{self.minor}"
