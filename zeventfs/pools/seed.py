@@ -1,0 +1,89 @@
+"""What the kernel said of a pool when it was asked, put in place of what events had told of it.
+
+Counts of ereports and delays are the events' alone and stay. All else is from then on as the kernel
+said, but for what events told that happened after it was asked: those are newer.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from zeventfs.pools.pool import ABSENT, ACTIVE, UNAVAIL, Pool, Scan
+from zeventfs.pools.status import PoolStatus, ScanStatus, VdevStatus
+
+__all__ = ["is_another", "miss_pool", "seed_pool"]
+
+_SUSPENDED: Final = "SUSPENDED"
+_LEFT: Final = "left it unseen"
+
+
+def is_another(pool: Pool, status: PoolStatus) -> bool:
+    """Whether *status* is of another pool than *pool*, whose name it has.
+
+    One with the same vdevs is the same after a zpool-reguid(8).
+    """
+    if status.guid is None or pool.guid in (None, status.guid):
+        return False
+    return not any(pool.find(vdev.guid) for vdev in status.vdevs or ())
+
+
+def seed_pool(pool: Pool, status: PoolStatus, asked_ns: int) -> None:
+    """Have *pool* be as *status* says, which the kernel was asked for at *asked_ns*."""
+    if pool.stood_ns <= asked_ns:
+        _stand(pool, status, asked_ns)
+    elif pool.gone:
+        return
+    if status.vdevs is None:
+        return
+    pool.scan = _scan(pool.scan, status.scan, asked_ns)
+    _seed_vdevs(pool, status.vdevs, asked_ns)
+
+
+def _stand(pool: Pool, status: PoolStatus, asked_ns: int) -> None:
+    if status.guid is not None:
+        pool.guid = status.guid
+    pool.become(UNAVAIL if status.health == "UNAVAIL" else ACTIVE)
+    pool.health = status.health
+    pool.asked_ns = asked_ns
+    if not status.health:
+        return
+    suspended = status.health == _SUSPENDED
+    if suspended and not pool.suspended:
+        pool.suspended_ns = asked_ns
+    pool.suspended = suspended
+
+
+def _scan(before: Scan | None, said: ScanStatus | None, asked_ns: int) -> Scan | None:
+    """The scan there is, and since when: an event's time is the more precise one."""
+    if before is not None and before.since_ns > asked_ns:
+        return before
+    if said is None:
+        return None
+    if before is not None and (before.kind, before.state) == (said.kind, said.state):
+        return before
+    return Scan(*said)
+
+
+def _seed_vdevs(pool: Pool, vdevs: Sequence[VdevStatus], asked_ns: int) -> None:
+    said = dict[int, tuple[int, VdevStatus]]()
+    for rank, each in enumerate(vdevs):
+        said.setdefault(each.guid, (rank, each))  # a spare in use is said to be a spare after that
+    for guid, (rank, each) in said.items():
+        vdev = pool.vdev(guid)
+        if vdev.guid is not None:
+            vdev.settle(each, rank, asked_ns)
+    for vdev in list(pool.vdevs()):
+        if vdev.guid is None or vdev.guid in said or vdev.gone or vdev.told_ns > asked_ns:
+            continue
+        if vdev.path:
+            vdev.leave(_LEFT, asked_ns)
+        else:  # a mirror, say, of which nothing is left
+            pool.forget_vdev(vdev.guid)
+
+
+def miss_pool(pool: Pool, asked_ns: int) -> None:
+    """Have *pool* be gone, as the kernel didn't know it at *asked_ns*."""
+    if pool.gone or max(pool.stood_ns, pool.last_ns) > asked_ns:
+        return
+    pool.become(ABSENT)
+    pool.suspended = None
+    pool.health = ""
