@@ -165,6 +165,14 @@ async def test_without_zpool_the_kstats_tell_what_they_can(
     ], "said once"
 
 
+async def test_where_no_program_may_be_started_none_is_sought(host: Host) -> None:
+    host.pool("tank", state="ONLINE")
+    host.zpool(f"echo {shlex.quote(JSON)}")
+    await KernelPools(host.pools, lambda: 5, alone=True, kstats=host.kstats, path=None)._look()
+    assert host.shown()["tank"].health == "ONLINE"
+    assert host.asked == []
+
+
 @pytest.mark.parametrize(
     ("script", "reason"),
     [

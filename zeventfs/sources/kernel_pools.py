@@ -52,7 +52,7 @@ class KernelPools:
 
     `ask` may be called at any time in the event loop's thread, and has the kernel asked soon. If
     *alone*, pools that the kernel doesn't know are gone; else others than the kernel tell events of
-    pools too, and those are left as they are.
+    pools too, and those are left as they are. Without a *path* to seek zpool in, none is started.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class KernelPools:
         *,
         alone: bool,
         kstats: Path = KSTATS,
-        path: str = _PATH,
+        path: str | None = _PATH,
     ) -> None:
         self._pools = pools
         self._clock_ns = clock_ns
@@ -99,7 +99,8 @@ class KernelPools:
             if healths is None:
                 return  # the module isn't loaded, and zpool would load it
             self._take(healths, asked_ns)
-            await self._ask_zpool()
+            if self._path is not None:
+                await self._ask_zpool(self._path)
         except (_Failed, Malformed, OSError) as reason:
             self._say(str(reason))
         except Exception:  # what is asked for the tree's sake must not end it
@@ -120,8 +121,8 @@ class KernelPools:
 
     # zpool
 
-    async def _ask_zpool(self) -> None:
-        program = shutil.which("zpool", path=self._path)
+    async def _ask_zpool(self, path: str) -> None:
+        program = shutil.which("zpool", path=path)
         if program is None:
             raise _Failed("there is no zpool program")
         if self._stuck is not None and self._stuck.poll() is None:
@@ -137,7 +138,8 @@ class KernelPools:
                 if not left:
                     raise
             else:
-                return self._take(statuses, asked_ns)
+                self._take(statuses, asked_ns)
+                return
 
     async def _statuses(self, program: str) -> list[PoolStatus]:
         """What zpool prints of all pools."""
