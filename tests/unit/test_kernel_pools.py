@@ -12,7 +12,6 @@ import pytest
 import trio
 import trio.testing
 from pool_events import BEGIN, event
-from zpool_outputs import printed
 
 from zeventfs.event import NS
 from zeventfs.pools.pool import Pool
@@ -79,7 +78,6 @@ async def running(kernel: KernelPools) -> AsyncIterator[None]:
 def prints(name: str) -> str:
     """A shell's script that prints what is recorded, as a zpool without JSON."""
     directory = shlex.quote(str(Path(__file__).parent.parent / "corpus" / "zpool"))
-    assert printed(name)
     return (
         f'cd {directory}\ncase "$*" in *-j*) echo "invalid option" >&2; exit 2;; '
         f"list*) cat {name}.list;; *-g*) cat {name}.guids;; *-P*) cat {name}.paths;; esac"
@@ -338,4 +336,4 @@ async def test_many_events_have_it_asked_now_and_then(
             await trio.sleep(1)
             host.pools.take(event("ereport.checksum"), seq)
         await trio.sleep(1000)
-    assert looks == [begun + second for second in (0, 21, 42, 63, 84, 105)]
+    assert looks == [begun + second for second in range(0, 111, 11)]

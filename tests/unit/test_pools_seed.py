@@ -1,5 +1,6 @@
 """Pools as the kernel says they are, and as events tell that are newer."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,12 +8,15 @@ from pool_events import BEGIN, event, pools_of
 from zpool_outputs import recorded
 
 from zeventfs.event import NS, Event
+from zeventfs.journal.journal import Journal, Limits
+from zeventfs.journal.store import Store
 from zeventfs.pools import pool as pool_module
 from zeventfs.pools import pools as module
 from zeventfs.pools.pool import Pool
 from zeventfs.pools.pools import Pools
 from zeventfs.pools.status import PoolStatus, ScanStatus, VdevStatus
 from zeventfs.pools.tables import delays_json, errors_text, state_text, vdevs_text
+from zeventfs.render import Renderer
 
 A: dict[str, Any] = {"vdev_guid": 1, "vdev_path": "/dev/a"}
 IN_MIRROR: dict[str, Any] = {"parent_guid": 100, "parent_type": "mirror"}
@@ -351,11 +355,26 @@ def test_the_kernel_is_to_be_asked_when_events_leave_something_open(
 # A restart
 
 
-def test_what_a_recovered_journal_told_goes_on_below_what_the_kernel_says() -> None:
-    before = [event("ereport.io", second, zio_err=5, zio_flags=1 << 15, **A) for second in (1, 2)]
-    pools = pools_of([*before, statechange(3, FAULTED)])
+def journal_in(directory: Path, pools: Pools) -> Journal:
+    renderer = Renderer("e" * 16, "2.1.11")
+    limits = Limits(1 << 20, 1 << 16)
+    return Journal("e" * 16, renderer, limits, lambda: 0, Store(directory), pools.take)
+
+
+def test_what_a_recovered_journal_told_goes_on_below_what_the_kernel_says(tmp_path: Path) -> None:
+    def retry(second: int) -> Event:
+        return event("ereport.io", second, zio_err=5, zio_flags=1 << 15, zio_delay=9, **A)
+
+    first = journal_in(tmp_path, Pools())
+    for each in (retry(1), retry(2), statechange(3, FAULTED), event("sysevent.scrub_start", 4)):
+        first.append(each)
+    pools = Pools()
+    again = journal_in(tmp_path, pools)  # the first one was never closed
+    assert row(pools.current(1)["tank"], "/dev/a")[1] == "FAULTED", "at once, as it was then"
     pools.seed([TANK], at(60))
-    pools.take(event("ereport.io", 70, zio_err=5, zio_flags=1 << 15, **A), 10)
-    pool = pools.current(0)["tank"]
+    again.append(retry(70))
+    pool = pools.current(1)["tank"]
     assert errors_text(pool).decode().splitlines()[1].split()[3] == "3"
+    assert b'"timed":3' in delays_json(pool)
+    assert (state(pool)["EVENTS"], state(pool)["SCAN"]) == ("5", "")
     assert row(pool, "/dev/a")[1] == "ONLINE"

@@ -39,7 +39,7 @@ _MOST_BYTES = 32 << 20
 _LONGEST_WORD = 40
 _TOGETHER_S = 1  # what belongs together happens within that
 _PAUSE_S = 5  # at least, from one question to the next
-_SHARE = 20  # a question takes one part in so many of the time
+_SHARE = 10  # a question takes one part in so many of the time
 _TRIES = 3  # if things change while zpool is asked
 
 
