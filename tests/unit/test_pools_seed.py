@@ -276,6 +276,21 @@ def test_a_pool_that_was_exported_meanwhile_stays_so() -> None:
     assert pool.find(1) is None
 
 
+def test_after_a_pools_change_its_health_is_in_doubt_until_the_next_answer() -> None:
+    failure = event("ereport.io_failure", 6)
+    assert state(seeded(after=(failure,)))["HEALTH"] == ""
+    suspended = TANK._replace(health="SUSPENDED")
+    cleared = event("sysevent.vdev_clear", 6)
+    assert state(seeded(failure, status=suspended, second=7))["HEALTH"] == "SUSPENDED"
+    said = state(seeded(status=suspended, after=(cleared,)))
+    assert (said["HEALTH"], said["SUSPENDED"]) == ("", "no")
+
+
+def test_the_first_event_is_an_event_though_the_kernel_spoke_first() -> None:
+    said = state(seeded(after=(event("sysevent.config_sync", 8), event("ereport.io", 9))))
+    assert said["FIRST_EVENT"] == "2023-11-14T22:13:28.000000000Z"
+
+
 # Which pool it is
 
 

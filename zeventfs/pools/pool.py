@@ -62,7 +62,7 @@ class Pool:
 
     `state` is as pool_state_t or ABSENT, `suspended` None as long as nothing told; `others` stands
     for the vdevs that there was no room for. `health` is zpool's word for it when the kernel was
-    asked, at `asked_ns`, and "" once a vdev has changed since; `stood_ns` is when an event told
+    asked, at `asked_ns`, and "" once it or a vdev has changed since; `stood_ns` is when an event told
     the latest change of how it stands.
     """
 
@@ -166,12 +166,15 @@ class Pool:
         self.stood_ns = event.time_ns
         if not self.suspended:
             self.suspended, self.suspended_ns = True, event.time_ns
+            self.health = ""
             self._txg = None
 
     def resume(self, event: Event, facts: Facts) -> None:
         """Go on, or have nothing that would stop it."""
         del facts
         self.stood_ns = event.time_ns
+        if self.suspended:
+            self.health = ""
         self.suspended = False
 
     def end(self, event: Event, facts: Facts) -> None:

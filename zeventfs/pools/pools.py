@@ -115,6 +115,8 @@ class Pools:
                 self._unknown += 1
                 return
         pool.last_seq = seq
+        if not pool.events:
+            pool.first_ns = event.time_ns
         pool.last_ns = event.time_ns
         pool.events += 1
         if act is None:
