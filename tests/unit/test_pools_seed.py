@@ -158,6 +158,12 @@ def test_a_pool_is_suspended_if_the_kernel_says_so(health: str) -> None:
     assert said["STATE"] == "ACTIVE"
 
 
+def test_a_kstat_does_not_say_that_a_suspended_pool_goes_on() -> None:
+    failure, kstat = event("ereport.io_failure", 1), PoolStatus("tank", None, "ONLINE")
+    assert state(seeded(failure, status=kstat))["SUSPENDED"] == "yes"
+    assert state(seeded(failure))["SUSPENDED"] == "no"
+
+
 def test_a_pool_that_cannot_be_opened_is_unavailable() -> None:
     assert state(seeded(status=PoolStatus("tank", 7, "UNAVAIL")))["STATE"] == "UNAVAIL"
 

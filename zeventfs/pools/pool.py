@@ -62,8 +62,8 @@ class Pool:
 
     `state` is as pool_state_t or ABSENT, `suspended` None as long as nothing told; `others` stands
     for the vdevs that there was no room for. `health` is zpool's word for it when the kernel was
-    asked, at `asked_ns`, and "" once it or a vdev has changed since; `stood_ns` is when an event told
-    the latest change of how it stands.
+    asked, at `asked_ns`, and "" once it or a vdev has changed since; `stood_ns` is when it last
+    changed how it stands, as events tell.
     """
 
     __slots__ = (

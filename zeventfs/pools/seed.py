@@ -46,10 +46,12 @@ def _stand(pool: Pool, status: PoolStatus, asked_ns: int) -> None:
     pool.asked_ns = asked_ns
     if not status.health:
         return
-    suspended = status.health == _SUSPENDED
-    if suspended and not pool.suspended:
-        pool.suspended_ns = asked_ns
-    pool.suspended = suspended
+    if status.health == _SUSPENDED:
+        if not pool.suspended:
+            pool.suspended_ns = asked_ns
+        pool.suspended = True
+    elif status.vdevs is not None or pool.suspended is None:
+        pool.suspended = False  # with failmode=continue only zpool says that it is, no kstat
 
 
 def _scan(before: Scan | None, said: ScanStatus | None, asked_ns: int) -> Scan | None:
