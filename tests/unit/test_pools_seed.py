@@ -14,7 +14,7 @@ from zeventfs.pools import pool as pool_module
 from zeventfs.pools import pools as module
 from zeventfs.pools.pool import Pool
 from zeventfs.pools.pools import Pools
-from zeventfs.pools.status import PoolStatus, ScanStatus, VdevStatus
+from zeventfs.pools.status import PoolStatus, Question, ScanStatus, VdevStatus
 from zeventfs.pools.tables import delays_json, errors_text, state_text, vdevs_text
 from zeventfs.render import Renderer
 
@@ -25,6 +25,10 @@ ONLINE, DEGRADED, FAULTED, REMOVED = 7, 6, 5, 3
 
 def at(second: int) -> int:
     return (BEGIN + second) * NS
+
+
+def asked(second: int) -> Question:
+    return Question(at(second), at(second + 100))
 
 
 def vdev(guid: int, path: str = "", **more: Any) -> VdevStatus:
@@ -42,7 +46,7 @@ def seeded(
 ) -> Pool:
     """The pool of *events*, then seeded at *second*, then of those *after*."""
     pools = pools_of(events)
-    pools.seed([status], at(second))
+    pools.seed([status], asked(second))
     for seq, each in enumerate(after, 100):
         pools.take(each, seq)
     return pools.current(0)["tank"]
@@ -99,7 +103,7 @@ def test_a_pool_without_events_is_as_the_kernel_says() -> None:
 
 def test_a_whole_tree_is_laid_out_as_zpool_does() -> None:
     pools = Pools()
-    pools.seed(recorded("healthy").values(), at(0))
+    pools.seed(recorded("healthy").values(), asked(0))
     tank = pools.current(0)["tank"]
     assert names(tank) == [
         "tank",
@@ -124,7 +128,7 @@ def test_a_whole_tree_is_laid_out_as_zpool_does() -> None:
 
 def test_a_spare_is_available_or_where_it_is_in_use() -> None:
     pools = Pools()
-    pools.seed(recorded("spare").values(), at(0))
+    pools.seed(recorded("spare").values(), asked(0))
     rz = pools.current(0)["rz"]
     assert names(rz) == [
         "rz",
@@ -256,14 +260,14 @@ def test_of_a_newer_vdev_only_what_is_missing_is_taken() -> None:
 
 def test_after_a_vdevs_change_those_around_it_are_in_doubt_until_the_next_answer() -> None:
     pools = Pools()
-    pools.seed([TANK], at(5))
+    pools.seed([TANK], asked(5))
     pools.take(statechange(6, FAULTED), 1)
     pool = pools.current(0)["tank"]
     assert [row(pool, name)[1] for name in ("mirror-0", "/dev/a")] == ["-", "FAULTED"]
     assert state(pool)["HEALTH"] == ""
     assert row(pool, "tank")[1] == "ACTIVE"
     degraded = (MIRROR._replace(state=DEGRADED), DISK_A._replace(state=FAULTED), DISK_B)
-    pools.seed([TANK._replace(health="DEGRADED", vdevs=degraded)], at(7))
+    pools.seed([TANK._replace(health="DEGRADED", vdevs=degraded)], asked(7))
     assert [row(pool, name)[1] for name in ("mirror-0", "/dev/a")] == ["DEGRADED", "FAULTED"]
     assert row(pool, "/dev/a")[7] == "2023-11-14T22:13:26Z"
     assert row(pool, "tank")[1] == "DEGRADED"
@@ -297,6 +301,12 @@ def test_the_first_event_is_an_event_though_the_kernel_spoke_first() -> None:
     assert said["FIRST_EVENT"] == "2023-11-14T22:13:28.000000000Z"
 
 
+def test_events_of_before_the_clock_was_set_back_are_old() -> None:
+    pool = seeded(statechange(3600, FAULTED), event("ereport.io_failure", 3600))
+    assert row(pool, "/dev/a")[1] == "ONLINE"
+    assert state(pool)["SUSPENDED"] == "no"
+
+
 # Which pool it is
 
 
@@ -312,7 +322,7 @@ def test_another_guid_is_another_pool_unless_it_has_the_same_vdevs() -> None:
 
 def test_a_pool_that_is_imported_again_is_no_longer_gone() -> None:
     pools = pools_of([event("sysevent.pool_export", 1)])
-    pools.seed([TANK], at(5))
+    pools.seed([TANK], asked(5))
     assert list(pools.current(1000)) == ["tank"]
 
 
@@ -325,7 +335,7 @@ def test_pools_that_the_kernel_does_not_have_are_absent() -> None:
             event("sysevent.config_sync", 1),
         ]
     )
-    pools.miss(["tank"], at(5))
+    pools.miss(["tank"], asked(5))
     shown = {name: state(pool)["STATE"] for name, pool in pools.current(0).items()}
     assert shown == {"old": "ABSENT", "away": "EXPORTED", "new": "", "tank": ""}
     assert row(pools.current(0)["old"], "old")[1] == "ABSENT"
@@ -338,7 +348,7 @@ def test_pools_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MOST_POOLS", 1)
     monkeypatch.setattr(pool_module, "_MOST_VDEVS", 2)
     pools = Pools()
-    pools.seed([TANK, TANK._replace(name="other")], at(5))
+    pools.seed([TANK, TANK._replace(name="other")], asked(5))
     assert list(pools.current(0)) == ["tank"]
     assert names(pools.current(0)["tank"]) == ["tank", "  mirror-0", "    /dev/a", "  (others)"]
 
@@ -392,7 +402,7 @@ def test_what_a_recovered_journal_told_goes_on_below_what_the_kernel_says(tmp_pa
     pools = Pools()
     again = journal_in(tmp_path, pools)  # the first one was never closed
     assert row(pools.current(1)["tank"], "/dev/a")[1] == "FAULTED", "at once, as it was then"
-    pools.seed([TANK], at(60))
+    pools.seed([TANK], asked(60))
     again.append(retry(70))
     pool = pools.current(1)["tank"]
     assert errors_text(pool).decode().splitlines()[1].split()[3] == "3"

@@ -14,7 +14,7 @@ from zeventfs.event import Event
 from zeventfs.pools.facts import Facts, Plans
 from zeventfs.pools.pool import ACTS, STANDING, Pool
 from zeventfs.pools.seed import is_another, miss_pool, seed_pool
-from zeventfs.pools.status import PoolStatus
+from zeventfs.pools.status import PoolStatus, Question
 from zeventfs.printable import printable
 
 __all__ = ["Pools"]
@@ -66,10 +66,10 @@ class Pools:
         elif self._doubted is not None and event.name in _LOSSES:
             self._doubted()
 
-    def seed(self, statuses: Iterable[PoolStatus], asked_ns: int) -> None:
-        """Have the pools be as *statuses* say; the kernel was asked for them at *asked_ns*.
+    def seed(self, statuses: Iterable[PoolStatus], question: Question) -> None:
+        """Have the pools be as *statuses* say, which the kernel answered to *question*.
 
-        Events that happened later are newer, whether they have been taken or not.
+        Events that happened after the question are newer, whether they have been taken or not.
         """
         self._catch_up()
         for status in statuses:
@@ -78,18 +78,18 @@ class Pools:
             if pool is None and not self._has_room(name):
                 continue
             if pool is None or is_another(pool, status):
-                if pool is not None and pool.stood_ns > asked_ns:
+                if pool is not None and question.before(pool.stood_ns):
                     continue
-                pool = self._pools[name] = Pool(name, asked_ns)
-            seed_pool(pool, status, asked_ns)
+                pool = self._pools[name] = Pool(name, question.asked_ns)
+            seed_pool(pool, status, question)
             self._know_gone(pool)
 
-    def miss(self, there: Iterable[str], asked_ns: int) -> None:
-        """Have all pools be gone but those *there*, which the kernel had at *asked_ns*."""
+    def miss(self, there: Iterable[str], question: Question) -> None:
+        """Have all pools be gone but those *there*, which were all in the answer to *question*."""
         self._catch_up()
         for name in self._pools.keys() - set(there):
             pool = self._pools[name]
-            miss_pool(pool, asked_ns)
+            miss_pool(pool, question)
             self._know_gone(pool)
 
     def _catch_up(self) -> None:

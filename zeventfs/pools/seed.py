@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from zeventfs.pools.pool import ABSENT, ACTIVE, UNAVAIL, Pool, Scan
-from zeventfs.pools.status import PoolStatus, ScanStatus, VdevStatus
+from zeventfs.pools.status import PoolStatus, Question, ScanStatus, VdevStatus
 
 __all__ = ["is_another", "miss_pool", "seed_pool"]
 
@@ -26,16 +26,16 @@ def is_another(pool: Pool, status: PoolStatus) -> bool:
     return not any(pool.find(vdev.guid) for vdev in status.vdevs or ())
 
 
-def seed_pool(pool: Pool, status: PoolStatus, asked_ns: int) -> None:
-    """Have *pool* be as *status* says, which the kernel was asked for at *asked_ns*."""
-    if pool.stood_ns <= asked_ns:
-        _stand(pool, status, asked_ns)
+def seed_pool(pool: Pool, status: PoolStatus, question: Question) -> None:
+    """Have *pool* be as *status* says, which the kernel answered to *question*."""
+    if not question.before(pool.stood_ns):
+        _stand(pool, status, question.asked_ns)
     elif pool.gone:
         return
     if status.vdevs is None:
         return
-    pool.scan = _scan(pool.scan, status.scan, asked_ns)
-    _seed_vdevs(pool, status.vdevs, asked_ns)
+    pool.scan = _scan(pool.scan, status.scan, question)
+    _seed_vdevs(pool, status.vdevs, question)
 
 
 def _stand(pool: Pool, status: PoolStatus, asked_ns: int) -> None:
@@ -54,9 +54,9 @@ def _stand(pool: Pool, status: PoolStatus, asked_ns: int) -> None:
         pool.suspended = False  # with failmode=continue only zpool says that it is, no kstat
 
 
-def _scan(before: Scan | None, said: ScanStatus | None, asked_ns: int) -> Scan | None:
+def _scan(before: Scan | None, said: ScanStatus | None, question: Question) -> Scan | None:
     """The scan there is, and since when: an event's time is the more precise one."""
-    if before is not None and before.since_ns > asked_ns:
+    if before is not None and question.before(before.since_ns):
         return before
     if said is None:
         return None
@@ -65,26 +65,27 @@ def _scan(before: Scan | None, said: ScanStatus | None, asked_ns: int) -> Scan |
     return Scan(*said)
 
 
-def _seed_vdevs(pool: Pool, vdevs: Sequence[VdevStatus], asked_ns: int) -> None:
+def _seed_vdevs(pool: Pool, vdevs: Sequence[VdevStatus], question: Question) -> None:
     said = dict[int, tuple[int, VdevStatus]]()
     for rank, each in enumerate(vdevs):
         said.setdefault(each.guid, (rank, each))  # a spare in use is said to be a spare after that
     for guid, (rank, each) in said.items():
         vdev = pool.vdev(guid)
         if vdev.guid is not None:
-            vdev.settle(each, rank, asked_ns)
+            vdev.settle(each, rank, question)
     for vdev in list(pool.vdevs()):
-        if vdev.guid is None or vdev.guid in said or vdev.gone or vdev.told_ns > asked_ns:
+        newer = question.before(vdev.told_ns)
+        if vdev.guid is None or vdev.guid in said or vdev.gone or newer:
             continue
         if vdev.path:
-            vdev.leave(_LEFT, asked_ns)
+            vdev.leave(_LEFT, question.asked_ns)
         else:  # a mirror, say, of which nothing is left
             pool.forget_vdev(vdev.guid)
 
 
-def miss_pool(pool: Pool, asked_ns: int) -> None:
-    """Have *pool* be gone, as the kernel didn't know it at *asked_ns*."""
-    if pool.gone or max(pool.stood_ns, pool.last_ns) > asked_ns:
+def miss_pool(pool: Pool, question: Question) -> None:
+    """Have *pool* be gone, as the kernel's answer to *question* was without it."""
+    if pool.gone or question.before(pool.last_ns):
         return
     pool.become(ABSENT)
     pool.suspended = None

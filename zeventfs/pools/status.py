@@ -12,6 +12,7 @@ __all__ = [
     "SPARES",
     "VDEV_STATES",
     "PoolStatus",
+    "Question",
     "ScanStatus",
     "VdevStatus",
     "number_of",
@@ -20,6 +21,20 @@ __all__ = [
 
 ROLES: Final = ("dedup", "special", "logs", "cache", "spares")
 """What a vdev at the top may be for, beside the pool's data, in zpool's order and words."""
+
+
+class Question(NamedTuple):
+    """When the kernel was asked and when it had answered, by the clock of events' times."""
+
+    asked_ns: int
+    answered_ns: int
+
+    def before(self, told_ns: int) -> bool:
+        """Whether an event of *told_ns* is newer than the question.
+
+        One from after the answer is of before the clock was set back.
+        """
+        return self.asked_ns < told_ns <= self.answered_ns
 
 
 class VdevStatus(NamedTuple):

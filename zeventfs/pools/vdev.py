@@ -9,7 +9,7 @@ from typing import Final
 
 from zeventfs.pools.delays import Delays
 from zeventfs.pools.facts import Facts
-from zeventfs.pools.status import VdevStatus
+from zeventfs.pools.status import Question, VdevStatus
 
 __all__ = ["Vdev", "text"]
 
@@ -122,9 +122,10 @@ class Vdev:
         if facts.vdev_delays is not None:
             self.slow = facts.vdev_delays
 
-    def settle(self, status: VdevStatus, rank: int, asked_ns: int) -> None:
-        """Be as the kernel said when it was asked, but for what newer events have told."""
-        if self.gone and self.told_ns > asked_ns:
+    def settle(self, status: VdevStatus, rank: int, question: Question) -> None:
+        """Be as the kernel answered *question*, but for what newer events have told."""
+        newer = question.before(self.told_ns)
+        if self.gone and newer:
             return
         self.join()
         self.seen = self.placed = True
@@ -133,9 +134,8 @@ class Vdev:
         self.path = status.path or self.path
         self.type = status.type or self.type
         self._told = None
-        newer = self.told_ns > asked_ns
         if status.state is not None and (self.state is None or not newer):
-            self.change(status.state, asked_ns, known=False)
+            self.change(status.state, question.asked_ns, known=False)
             self.spare = status.spare
         for key in ("read_errors", "write_errors", "cksum_errors", "slow"):
             count = getattr(status, key)

@@ -17,7 +17,7 @@ import trio
 
 from zeventfs.errors import Malformed
 from zeventfs.pools.pools import Pools
-from zeventfs.pools.status import PoolStatus, number_of
+from zeventfs.pools.status import PoolStatus, Question, number_of
 from zeventfs.pools.status_json import parse_json
 from zeventfs.pools.status_text import parse_text
 
@@ -109,9 +109,10 @@ class KernelPools:
             self._said = ""
 
     def _take(self, statuses: list[PoolStatus], asked_ns: int) -> None:
-        self._pools.seed(statuses, asked_ns)
+        question = Question(asked_ns, self._clock_ns())
+        self._pools.seed(statuses, question)
         if self._alone:
-            self._pools.miss([each.name for each in statuses], asked_ns)
+            self._pools.miss([each.name for each in statuses], question)
 
     def _say(self, reason: str) -> None:
         """Log *reason*, once until it is over or another."""
