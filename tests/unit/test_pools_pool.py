@@ -74,6 +74,7 @@ def test_state_says_nothing_that_no_event_told() -> None:
         "NAME=tank\n"
         "GUID=\n"
         "STATE=\n"
+        "HEALTH=\n"
         "SUSPENDED=\n"
         "SUSPENDED_SINCE=\n"
         "WORST_VDEV=\n"
@@ -83,6 +84,7 @@ def test_state_says_nothing_that_no_event_told() -> None:
         "FIRST_EVENT=2023-11-14T22:13:20.000000000Z\n"
         "LAST_EVENT=2023-11-14T22:13:20.000000000Z\n"
         "EVENTS=1\n"
+        "KERNEL_ASKED=\n"
     )
 
 

@@ -1,7 +1,8 @@
 """One pool as its events tell it: how it stands, its vdevs, its errors and delays.
 
-Only what an event said is kept, and bounded: however many vdevs events name, each with whatever in
-it, a pool takes a limited room. Nothing here raises for what an event says.
+What events don't tell is as the kernel said when it was asked (`seed`). Only what was said is kept,
+and bounded: however many vdevs events name, each with whatever in it, a pool takes a limited room.
+Nothing here raises for what an event says.
 
 What each class does is in one table, `ACTS`. Classes that aren't there change nothing but the
 pool's counts, which `Pools` keeps. Which class says what: docs of openzfs/zfs, zpool-events(8);
@@ -18,10 +19,21 @@ from zeventfs.pools.errors import Errors
 from zeventfs.pools.facts import Facts
 from zeventfs.pools.vdev import Vdev, text
 
-__all__ = ["ACTIVE", "ACTS", "DESTROYED", "EXPORTED", "STANDING", "Pool", "Scan"]
+__all__ = [
+    "ABSENT",
+    "ACTIVE",
+    "ACTS",
+    "DESTROYED",
+    "EXPORTED",
+    "STANDING",
+    "UNAVAIL",
+    "Pool",
+    "Scan",
+]
 
 ACTIVE, EXPORTED, DESTROYED = 0, 1, 2  # pool_state_t, include/sys/fs/zfs.h
-_UNINITIALIZED = 5
+_UNINITIALIZED, UNAVAIL = 5, 6
+ABSENT = -1  # the kernel doesn't know it, and no event told where it has gone
 STANDING: Final = {
     "sysevent.fs.zfs.pool_create": ACTIVE,
     "sysevent.fs.zfs.pool_import": ACTIVE,
@@ -48,25 +60,30 @@ class Scan(NamedTuple):
 class Pool:
     """The pool called *name*, first heard of at *first_ns*.
 
-    `state` is as pool_state_t, `suspended` None as long as no event told; `others` stands for the
-    vdevs that there was no room for.
+    `state` is as pool_state_t or ABSENT, `suspended` None as long as nothing told; `others` stands
+    for the vdevs that there was no room for. `health` is zpool's word for it when the kernel was
+    asked, at `asked_ns`, and "" once it or a vdev has changed since; `stood_ns` is when it last
+    changed how it stands, as events tell.
     """
 
     __slots__ = (
         "_replaced",
         "_txg",
         "_vdevs",
+        "asked_ns",
         "delays",
         "errors",
         "events",
         "first_ns",
         "guid",
+        "health",
         "last_ns",
         "last_seq",
         "name",
         "others",
         "scan",
         "state",
+        "stood_ns",
         "suspended",
         "suspended_ns",
     )
@@ -78,6 +95,9 @@ class Pool:
         self.suspended: bool | None = None
         self.suspended_ns = 0
         self.scan: Scan | None = None
+        self.health = ""
+        self.asked_ns = 0
+        self.stood_ns = 0
         self.first_ns = self.last_ns = first_ns
         self.last_seq = 0
         self.events = 0
@@ -91,7 +111,7 @@ class Pool:
     @property
     def gone(self) -> bool:
         """Whether it was exported or destroyed."""
-        return self.state in (EXPORTED, DESTROYED)
+        return self.state in (ABSENT, EXPORTED, DESTROYED)
 
     def vdevs(self) -> Iterator[Vdev]:
         """Its vdevs, also those that have left it."""
@@ -101,14 +121,19 @@ class Pool:
         """The vdev with that *guid*."""
         return self._vdevs.get(guid)
 
-    def stand(self, name: str, facts: Facts) -> None:
-        """Take over how an event of class *name* says that it stands, and its guid."""
+    def stand(self, event: Event, facts: Facts) -> None:
+        """Take over how an event says that it stands, and its guid."""
         if facts.pool_guid is not None:
             self.guid = facts.pool_guid
-        state = STANDING.get(name, facts.pool_state)
+        state = STANDING.get(event.name, facts.pool_state)
         # What is exported or imported is uninitialized in passing, as config_sync tells
         if state is None or state in (self.state, _UNINITIALIZED):
             return
+        self.stood_ns = event.time_ns
+        self.become(state)
+
+    def become(self, state: int) -> None:
+        """Be in pool_state_t *state*, or ABSENT."""
         was_gone = self.gone
         self.state = state
         if was_gone and not self.gone:
@@ -126,7 +151,7 @@ class Pool:
     def note_ereport(self, event: Event, facts: Facts) -> None:
         """Count an ereport."""
         self.errors.count(event.name, event.time_ns, facts)
-        vdev = self._vdev(facts)
+        vdev = self._vdev(event, facts)
         if vdev is None:
             return
         vdev.note(facts)
@@ -138,18 +163,24 @@ class Pool:
     def suspend(self, event: Event, facts: Facts) -> None:
         """Stop: I/O failed that may not fail. It is told again as often as more I/O fails."""
         self.note_ereport(event, facts)
+        self.stood_ns = event.time_ns
         if not self.suspended:
             self.suspended, self.suspended_ns = True, event.time_ns
+            self.health = ""
             self._txg = None
 
     def resume(self, event: Event, facts: Facts) -> None:
         """Go on, or have nothing that would stop it."""
-        del event, facts
+        del facts
+        self.stood_ns = event.time_ns
+        if self.suspended:
+            self.health = ""
         self.suspended = False
 
     def end(self, event: Event, facts: Facts) -> None:
         """Do nothing any more, and so not wait either."""
-        del event, facts
+        del facts
+        self.stood_ns = event.time_ns
         self.suspended = None
 
     def note_history(self, event: Event, facts: Facts) -> None:
@@ -182,14 +213,25 @@ class Pool:
         self._change_vdev(event, facts, known=True)
 
     def _change_vdev(self, event: Event, facts: Facts, *, known: bool) -> Vdev | None:
-        vdev = self._vdev(facts)
+        vdev = self._vdev(event, facts)
         if vdev is not None and facts.vdev_state is not None:
+            if self.asked_ns and facts.vdev_state != vdev.state:
+                self._doubt(vdev)
             vdev.change(facts.vdev_state, event.time_ns, known=known)
         return vdev
 
+    def _doubt(self, changed: Vdev) -> None:
+        """Know no more how those stand within which *changed* is: no event tells it."""
+        self.health = ""
+        above, within = changed.parent, set[int]()
+        while above is not None and above in self._vdevs and above not in within:
+            within.add(above)
+            self._vdevs[above].state = None
+            above = self._vdevs[above].parent
+
     def attach_vdev(self, event: Event, facts: Facts) -> None:
         """Have a new vdev, or one again."""
-        vdev = self._vdev(facts)
+        vdev = self._vdev(event, facts)
         if vdev is not None:
             vdev.join()
             self.change_vdev(event, facts)
@@ -232,15 +274,24 @@ class Pool:
 
     # Its vdevs
 
-    def _vdev(self, facts: Facts) -> Vdev | None:
+    def vdev(self, guid: int) -> Vdev:
+        """The vdev with that *guid*, from now on known; one without a guid if there's no room."""
+        return self._vdevs.get(guid) or self._new_vdev(guid)
+
+    def forget_vdev(self, guid: int) -> None:
+        """Know no more that there was a vdev with that *guid*."""
+        del self._vdevs[guid]
+
+    def _vdev(self, event: Event, facts: Facts) -> Vdev | None:
         """The vdev that an event is about, described by it; None if it is about none."""
         if facts.vdev_guid is None:
             return None
-        vdev = self._vdevs.get(facts.vdev_guid) or self._new_vdev(facts.vdev_guid)
+        vdev = self.vdev(facts.vdev_guid)
         if vdev.guid is None:
             return vdev
+        vdev.told_ns = event.time_ns
         if vdev.describe(facts) and vdev.parent is not None:
-            parent = self._vdevs.get(vdev.parent) or self._new_vdev(vdev.parent)
+            parent = self.vdev(vdev.parent)
             if not parent.seen and facts.parent_type is not None:
                 parent.type = text(facts.parent_type)
         return vdev

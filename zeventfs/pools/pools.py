@@ -1,4 +1,4 @@
-"""All pools that events speak of, by name, each as its events tell it.
+"""All pools that events speak of, by name, each as its events tell it, or the kernel when asked.
 
 Bounded in number: when there is no room, a pool that was exported or destroyed makes some, and a
 further one is not known. It knows no journal, but for the seqs of events.
@@ -7,12 +7,14 @@ What is taken is learnt from when somebody looks, or else some at a time: an eve
 wait for it, and many in a row take half as long as one now and then.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from zeventfs.event import Event
 from zeventfs.pools.facts import Facts, Plans
 from zeventfs.pools.pool import ACTS, STANDING, Pool
+from zeventfs.pools.seed import is_another, miss_pool, seed_pool
+from zeventfs.pools.status import PoolStatus, Question
 from zeventfs.printable import printable
 
 __all__ = ["Pools"]
@@ -23,12 +25,14 @@ _CREATE: Final = "sysevent.fs.zfs.pool_create"
 _REGUID: Final = "sysevent.fs.zfs.pool_reguid"
 _REPLACING: Final = b"vdev attach"
 _AT_ONCE: Final = 128  # events, half a millisecond
+_PLAIN: Final = frozenset({"sysevent.fs.zfs.config_sync", "sysevent.fs.zfs.history_event"})
+_LOSSES: Final = frozenset({"zeventfs.gap", "zeventfs.source.ready"})
 
 
 class Pools:
     """The pools."""
 
-    __slots__ = ("_gone", "_plans", "_pools", "_taken", "_unknown")
+    __slots__ = ("_doubted", "_gone", "_plans", "_pools", "_taken", "_unknown")
 
     def __init__(self) -> None:
         self._pools: dict[str, Pool] = {}
@@ -36,6 +40,14 @@ class Pools:
         self._plans = Plans()
         self._taken: list[tuple[Event, int]] = []
         self._unknown = 0
+        self._doubted: Callable[[], None] | None = None
+
+    def subscribe(self, doubted: Callable[[], None]) -> None:
+        """Have *doubted* called at each event after which the kernel knows more than events told.
+
+        That is at events that were lost, and at all but those of a pool's everyday life.
+        """
+        self._doubted = doubted
 
     @property
     def unknown(self) -> int:
@@ -49,6 +61,36 @@ class Pools:
             self._taken.append((event, seq))
             if len(self._taken) >= _AT_ONCE:
                 self._catch_up()
+            if self._doubted is not None and event.name not in _PLAIN:
+                self._doubted()
+        elif self._doubted is not None and event.name in _LOSSES:
+            self._doubted()
+
+    def seed(self, statuses: Iterable[PoolStatus], question: Question) -> None:
+        """Have the pools be as *statuses* say, which the kernel answered to *question*.
+
+        Events that happened after the question are newer, whether they have been taken or not.
+        """
+        self._catch_up()
+        for status in statuses:
+            name = status.name
+            pool = self._pools.get(name)
+            if pool is None and not self._has_room(name):
+                continue
+            if pool is None or is_another(pool, status):
+                if pool is not None and question.before(pool.stood_ns):
+                    continue
+                pool = self._pools[name] = Pool(name, question.asked_ns)
+            seed_pool(pool, status, question)
+            self._know_gone(pool)
+
+    def miss(self, there: Iterable[str], question: Question) -> None:
+        """Have all pools be gone but those *there*, which were all in the answer to *question*."""
+        self._catch_up()
+        for name in self._pools.keys() - set(there):
+            pool = self._pools[name]
+            miss_pool(pool, question)
+            self._know_gone(pool)
 
     def _catch_up(self) -> None:
         taken, self._taken = self._taken, []
@@ -73,6 +115,8 @@ class Pools:
                 self._unknown += 1
                 return
         pool.last_seq = seq
+        if not pool.events:
+            pool.first_ns = event.time_ns
         pool.last_ns = event.time_ns
         pool.events += 1
         if act is None:
@@ -93,12 +137,15 @@ class Pools:
             if pool is None and not self._has_room(name):
                 return None
             pool = self._pools[name] = Pool(name, event.time_ns)
-        pool.stand(event.name, facts)
-        if not pool.gone:
-            self._gone.pop(name, None)
-        else:
-            self._gone.setdefault(name)
+        pool.stand(event, facts)
+        self._know_gone(pool)
         return pool
+
+    def _know_gone(self, pool: Pool) -> None:
+        if not pool.gone:
+            self._gone.pop(pool.name, None)
+        else:
+            self._gone.setdefault(pool.name)
 
     def _has_room(self, name: str) -> bool:
         """Tell whether a pool of that *name* can be known, and have it so."""

@@ -13,7 +13,8 @@ import msgspec
 from zeventfs.journal.summary import Tally
 from zeventfs.names import STATES
 from zeventfs.pools.delays import Delays
-from zeventfs.pools.pool import Pool
+from zeventfs.pools.pool import ABSENT, Pool
+from zeventfs.pools.status import ROLES
 from zeventfs.pools.vdev import Vdev
 from zeventfs.render import time_text
 
@@ -25,14 +26,15 @@ _WIDEST = 60  # characters; what is longer is out of line, and not all the other
 
 
 def state_text(pool: Pool) -> bytes:
-    """One KEY=value a line; nothing behind the = where no event told."""
+    """One KEY=value a line; nothing behind the = where neither an event nor the kernel told."""
     suspended = {True: "yes", False: "no", None: ""}[pool.suspended]
     scan = pool.scan
     states = [vdev.state for vdev in pool.vdevs() if vdev.state is not None and not vdev.gone]
     facts: dict[str, object] = {
         "NAME": shown(pool.name),
         "GUID": _or_nothing(pool.guid),
-        "STATE": "" if pool.state is None else _word("pool_state", pool.state),
+        "STATE": "" if pool.state is None else _state(pool.state),
+        "HEALTH": shown(pool.health),
         "SUSPENDED": suspended,
         "SUSPENDED_SINCE": time_text(pool.suspended_ns) if pool.suspended else "",
         # The kernel's order, from the least to the most healthy
@@ -40,11 +42,16 @@ def state_text(pool: Pool) -> bytes:
         "DATA_ERRORS": pool.errors.lost,
         "SCAN": "" if scan is None else f"{scan.kind} {scan.state}",
         "SCAN_SINCE": "" if scan is None else time_text(scan.since_ns),
-        "FIRST_EVENT": time_text(pool.first_ns),
-        "LAST_EVENT": time_text(pool.last_ns),
+        "FIRST_EVENT": time_text(pool.first_ns) if pool.events else "",
+        "LAST_EVENT": time_text(pool.last_ns) if pool.events else "",
         "EVENTS": pool.events,
+        "KERNEL_ASKED": time_text(pool.asked_ns) if pool.asked_ns else "",
     }
     return _encoded(f"{key}={value}" for key, value in facts.items())
+
+
+def _state(state: int) -> str:
+    return "ABSENT" if state == ABSENT else _word("pool_state", state)
 
 
 # The vdevs
@@ -56,10 +63,14 @@ _LEFT = frozenset({"NAME", "STATE", "SINCE", "GUID", "VDEV", "CLASS", "KIND", "F
 def vdevs_text(pool: Pool) -> bytes:
     """The tree as `zpool status` lays it out, then what has no known place, then what has left."""
     there = [vdev for vdev in pool.vdevs() if not vdev.gone]
-    placed = list(_tree(there))
-    reached = {vdev.guid for _, vdev in placed}
     rows = [_pool_row(pool)]
-    rows += [_vdev_row(vdev, depth) for depth, vdev in placed]
+    reached = set[int | None]()
+    for role in ("", *ROLES):
+        placed = list(_tree(there, role))
+        reached |= {vdev.guid for _, vdev in placed}
+        if role and placed:
+            rows.append(_title(role))
+        rows += [_vdev_row(vdev, depth + bool(role)) for depth, vdev in placed]
     lost = [vdev for vdev in there if vdev.guid not in reached and vdev.seen]
     rows += _section("(place unknown)", lost)
     if pool.others is not None:
@@ -72,34 +83,44 @@ def vdevs_text(pool: Pool) -> bytes:
     return _encoded(lines)
 
 
-def _tree(vdevs: Sequence[Vdev]) -> Iterator[tuple[int, Vdev]]:
-    """The vdevs whose place is known, each with its depth, parents before children."""
+def _tree(vdevs: Sequence[Vdev], role: str) -> Iterator[tuple[int, Vdev]]:
+    """The vdevs in *role* whose place is known, each with its depth, parents before children."""
     children: dict[int | None, list[Vdev]] = {}
     for vdev in sorted(vdevs, key=_order, reverse=True):
         if vdev.placed or not vdev.seen:
             children.setdefault(vdev.parent, []).append(vdev)
-    left = [(1, vdev) for vdev in children.get(None, ()) if vdev.seen or vdev.guid in children]
+    left = [
+        (1, vdev)
+        for vdev in children.get(None, ())
+        if vdev.role == role and (vdev.seen or vdev.guid in children)
+    ]
     while left:  # a vdev has one parent, so none comes twice; what goes in circles never comes
         depth, vdev = left.pop()
         yield depth, vdev
         left += [(depth + 1, child) for child in children.get(vdev.guid, ())]
 
 
-def _order(vdev: Vdev) -> tuple[str, str]:
-    return vdev.type if not vdev.path else "", vdev.path
+def _order(vdev: Vdev) -> tuple[int, str, str]:
+    return vdev.rank, vdev.type if not vdev.path else "", vdev.path
 
 
 def _section(title: str, vdevs: Sequence[Vdev]) -> Iterator[tuple[str, ...]]:
     if vdevs:
-        yield (f"  {title}", *[""] * (len(_VDEV_HEAD) - 1))
+        yield _title(title)
         for vdev in sorted(vdevs, key=_order):
             yield _vdev_row(vdev, 2)
 
 
+def _title(title: str) -> tuple[str, ...]:
+    return (f"  {title}", *[""] * (len(_VDEV_HEAD) - 1))
+
+
 def _pool_row(pool: Pool) -> tuple[str, ...]:
-    state = _UNKNOWN if pool.state is None else _word("pool_state", pool.state)
+    state = _UNKNOWN if pool.state is None else _state(pool.state)
     if pool.suspended:
         state = "SUSPENDED"
+    elif pool.health and not pool.gone:
+        state = shown(pool.health)
     guid = _UNKNOWN if pool.guid is None else str(pool.guid)
     since = _moment(pool.suspended_ns) if pool.suspended else ""
     return (shown(pool.name), state, "", "", "", "", "", since, guid)
@@ -109,7 +130,7 @@ def _vdev_row(vdev: Vdev, depth: int) -> tuple[str, ...]:
     counts = (vdev.read_errors, vdev.write_errors, vdev.cksum_errors, vdev.slow)
     return (
         "  " * depth + _name(vdev),
-        _UNKNOWN if vdev.state is None else _word("vdev_state", vdev.state),
+        vdev.spare or (_UNKNOWN if vdev.state is None else _word("vdev_state", vdev.state)),
         *[_UNKNOWN if count is None else str(count) for count in counts],
         str(vdev.ereports),
         _UNKNOWN if vdev.since_ns is None else _moment(vdev.since_ns),
@@ -120,7 +141,7 @@ def _vdev_row(vdev: Vdev, depth: int) -> tuple[str, ...]:
 def _name(vdev: Vdev) -> str:
     if vdev.guid is None:
         return _OTHERS
-    return shown(vdev.path or vdev.type or str(vdev.guid))
+    return shown(vdev.path or vdev.name or vdev.type or str(vdev.guid))
 
 
 # Delays

@@ -1,14 +1,19 @@
-"""One vdev as the latest events tell it; what none of them told is None.
+"""One vdev as the latest events tell it, or the kernel when it was asked; what none told is None.
 
 The kernel's own error counts are taken from the events that carry them, not added up here: so they
-are right however many events were lost, and as old as the vdev's latest ereport.
+are right however many events were lost, and as old as the vdev's latest ereport, or the latest
+question.
 """
+
+from typing import Final
 
 from zeventfs.pools.delays import Delays
 from zeventfs.pools.facts import Facts
+from zeventfs.pools.status import Question, VdevStatus
 
 __all__ = ["Vdev", "text"]
 
+_LAST: Final = 1 << 30  # behind all that have a rank
 _LONGEST = 1024  # bytes kept of what an event says, MAXPATHLEN on FreeBSD
 
 
@@ -19,6 +24,9 @@ class Vdev:
     for a vdev that is known from its children only. `since_ns` is when it came into `state`, None
     if it was in it already when it was first heard of. `gone` says in words how it left the pool,
     `gone_ns` when.
+
+    `name`, `role` and `spare` are as in VdevStatus, "" as long as the kernel wasn't asked; `rank`
+    is its place among its pool's vdevs. `told_ns` is the time of the latest event about it.
     """
 
     __slots__ = (
@@ -29,22 +37,32 @@ class Vdev:
         "gone",
         "gone_ns",
         "guid",
+        "name",
         "parent",
         "path",
         "placed",
+        "rank",
         "read_errors",
+        "role",
         "seen",
         "since_ns",
         "slow",
+        "spare",
         "state",
+        "told_ns",
         "type",
         "write_errors",
     )
 
     def __init__(self, guid: int | None) -> None:
         self.guid = guid
+        self.name = ""
         self.type = ""
         self.path = ""
+        self.role = ""
+        self.spare = ""
+        self.rank = _LAST
+        self.told_ns = 0
         self.parent: int | None = None
         self.placed = False
         self.seen = False
@@ -87,6 +105,7 @@ class Vdev:
 
     def change(self, state: int, time_ns: int, *, known: bool) -> None:
         """Be in *state*; *known* says that the event tells of the change to it."""
+        self.spare = ""
         if state != self.state:
             self.since_ns = time_ns if known or self.state is not None else None
             self.state = state
@@ -102,6 +121,26 @@ class Vdev:
             self.cksum_errors = facts.vdev_cksum_errors
         if facts.vdev_delays is not None:
             self.slow = facts.vdev_delays
+
+    def settle(self, status: VdevStatus, rank: int, question: Question) -> None:
+        """Be as the kernel answered *question*, but for what newer events have told."""
+        newer = question.before(self.told_ns)
+        if self.gone and newer:
+            return
+        self.join()
+        self.seen = self.placed = True
+        self.parent, self.role, self.rank = status.parent, status.role, rank
+        self.name = status.name
+        self.path = status.path or self.path
+        self.type = status.type or self.type
+        self._told = None
+        if status.state is not None and (self.state is None or not newer):
+            self.change(status.state, question.asked_ns, known=False)
+            self.spare = status.spare
+        for key in ("read_errors", "write_errors", "cksum_errors", "slow"):
+            count = getattr(status, key)
+            if count is not None and (getattr(self, key) is None or not newer):
+                setattr(self, key, count)
 
     def leave(self, how: str, time_ns: int) -> None:
         """Be no longer in the pool."""
