@@ -45,7 +45,7 @@ from zeventfs.pools.pools import Pools
 from zeventfs.render import Renderer
 from zeventfs.sources.position import Position, newest_first
 from zeventfs.sources.status import SourceStatus
-from zeventfs.zfs_events import ZfsEvents, module_version
+from zeventfs.zfs_events import ZfsEvents, kernel_pools, module_version
 
 __all__ = ["run"]
 
@@ -155,6 +155,7 @@ class _Daemon:
             position = Position(kept / _POSITION, epoch)
             position.correct(newest_first(self._journal.segments))
         self._zfs = ZfsEvents(config, append, time.time_ns, ending, position)
+        self._kernel_pools = kernel_pools(config, self._pools, time.time_ns)
         self._tapdisks = host_tapdisks(config, append, time.time_ns)
         self._simulated_vbds = simulated_vbds(config, runtime, append, time.time_ns, self._zfs.rate)
         self._mapped = host_devices(config, append, time.time_ns)
@@ -238,6 +239,8 @@ class _Daemon:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._zfs.run)
+                if self._kernel_pools is not None:
+                    nursery.start_soon(self._kernel_pools.run)
                 for source in (self._tapdisks, self._mapped):
                     if source is not None:
                         await nursery.start(source.run)

@@ -18,6 +18,7 @@ from zeventfs.errors import Invalid, MountFailed
 from zeventfs.event import Event
 from zeventfs.nodes.simulator import Setting
 from zeventfs.nvlist import Type
+from zeventfs.pools.pools import Pools
 from zeventfs.simulator.inject import MAX_BYTES
 from zeventfs.simulator.inject import events as injected
 from zeventfs.simulator.teller import Teller
@@ -25,13 +26,14 @@ from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.device import Device
 from zeventfs.sources.kernel import module
 from zeventfs.sources.kernel.device import KernelDevice
+from zeventfs.sources.kernel_pools import ZPOOL_PATH, KernelPools
 from zeventfs.sources.player import play
 from zeventfs.sources.position import Position
 from zeventfs.sources.replay import ReplayDevice
 from zeventfs.sources.status import SourceStatus, source_names
 from zeventfs.sources.zfs import ZfsSource
 
-__all__ = ["SimulatedZfs", "ZfsEvents", "module_version"]
+__all__ = ["SimulatedZfs", "ZfsEvents", "kernel_pools", "module_version"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,16 @@ _AT_ONCE: Final = 32  # events posted before others get a turn
 
 Post = Callable[[Event], int]
 Clock = Callable[[], int]
+
+
+def kernel_pools(config: Config, pools: Pools, clock_ns: Clock) -> KernelPools | None:
+    """Who asks the kernel about *pools*; None if *config* has no source `zfs`."""
+    if "zfs" not in config.sources:
+        return None
+    others = any(kind == "sim" or kind.startswith("replay:") for kind in config.sources)
+    # Looking for a program may wait for the very disks that fail.
+    path = None if config.mlock else ZPOOL_PATH
+    return KernelPools(pools, clock_ns, alone=not others, path=path)
 
 
 def module_version(config: Config) -> str:

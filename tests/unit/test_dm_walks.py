@@ -154,7 +154,8 @@ class Walk(RuleBasedStateMachine):
             mapped.dm_seqnum += 1
             mapped.event_nr += 1
             failed = mapped.places[path] % 2
-            self.steps.append((f"uuid-{mapped.diskseq}", path, "failed" if failed else "reinstated"))
+            word = "failed" if failed else "reinstated"
+            self.steps.append((f"uuid-{mapped.diskseq}", path, word))
             self.send(
                 "change",
                 mapped,

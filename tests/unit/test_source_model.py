@@ -314,7 +314,9 @@ class SourceMachine(RuleBasedStateMachine):
 
     def check_lives(self) -> None:
         """Go through the journal, life by life, as a reader would."""
-        life, events, gaps = self.module.lives["1"], [], []
+        life = self.module.lives["1"]
+        events: list[int] = []
+        gaps: list[Event] = []
         first = 0
         for event in self.journal:
             if event.name == "zeventfs.source.ready":

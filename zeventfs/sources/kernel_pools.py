@@ -21,13 +21,13 @@ from zeventfs.pools.status import PoolStatus, Question, number_of
 from zeventfs.pools.status_json import parse_json
 from zeventfs.pools.status_text import parse_text
 
-__all__ = ["KSTATS", "KernelPools"]
+__all__ = ["KSTATS", "ZPOOL_PATH", "KernelPools"]
 
 log = logging.getLogger(__name__)
 
 KSTATS: Final = Path("/proc/spl/kstat/zfs")
-_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_ENVIRONMENT: Final = {"PATH": _PATH, "LC_ALL": "C", "TZ": "UTC0"}
+ZPOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENVIRONMENT: Final = {"PATH": ZPOOL_PATH, "LC_ALL": "C", "TZ": "UTC0"}
 _LIST: Final = ("list", "-H", "-p", "-o", "name,guid,health")
 _JSON: Final = ("status", "-j", "--json-int", "-p", "-P", "-s")
 _GUIDS: Final = ("status", "-g", "-p", "-s")
@@ -62,7 +62,7 @@ class KernelPools:
         *,
         alone: bool,
         kstats: Path = KSTATS,
-        path: str | None = _PATH,
+        path: str | None = ZPOOL_PATH,
     ) -> None:
         self._pools = pools
         self._clock_ns = clock_ns
