@@ -17,9 +17,11 @@ __all__ = ["main"]
 
 SOURCES: Final = """\
 SOURCE:
-  auto         what the host has, as far as this release reads it, else the simulator
-  sim          a simulator that stands where the kernel's queue stands, and tapdisks
+  auto         what the host has of the next three, else the simulator
+  zfs          the kernel's ZFS events, from /dev/zfs
   tapdisk      the VBDs of the host's tapdisks
+  dm           the kernel's mapped devices: multipath, LVM, ...
+  sim          a simulator that stands where the kernel and tapdisks stand
   replay:FILE  recorded events: packed nvlists, each after its length, or JSON lines
   Several are joined with "+".
 

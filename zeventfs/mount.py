@@ -131,7 +131,7 @@ def serve(config: Config, ready: Callable[[], None]) -> None:
     try:
         _begin_log(config)
         if "sim" in config.sources and Path("/dev/zfs").exists():
-            log.info("these are simulated events: this release doesn't read /dev/zfs")
+            log.info("these are simulated events; the host's own are source zfs")
         _run(config, ready)
     finally:
         logging.shutdown()
@@ -262,7 +262,7 @@ def _parser() -> UsageParser:
         description="Mount zeventfs; called by mount -t zeventfs (see mount(8)).",
     )
     parser.add_argument(
-        "source", metavar="SOURCE", help="auto, sim, tapdisk or replay:FILE; joined with +"
+        "source", metavar="SOURCE", help="auto, zfs, tapdisk, dm, sim or replay:FILE; joined with +"
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
     parser.add_argument("-s", dest="sloppy", action="store_true", help="pass over unknown options")
