@@ -410,6 +410,20 @@ def test_another_life_is_told_though_nobody_saw_the_first_end(
     assert mount.told[4:] == [ready(ANEW, life="2", first_eid=2), gap(1, 1, failed=1), 2]
 
 
+def test_what_failed_in_another_life_explains_nothing_in_this(
+    mount: Mount, module: Module, source: ZfsSource
+) -> None:
+    module.add()
+    module.add(delayed=True)
+    module.add()
+    module._subscribers.clear()
+    module.shutdown()
+    module.load("2")
+    module.fail()
+    source.drain()
+    assert mount.told == [1, gap(2, 2, unknown=1), 3, ready(ANEW, life="2")]
+
+
 def test_what_was_evicted_of_a_new_life_before_we_stood_in_it_is_counted(
     mount: Mount, module: Module, source: ZfsSource
 ) -> None:

@@ -322,7 +322,7 @@ class Causes:
         did_fail = min(lost, max(0, budget))
         lost -= did_fail
         self.told += did_fail
-        self.failed = failed
+        self.failed = max(self.failed, failed)
         if missing.reset and missing.behind is Behind.FULL:
             return Split(evicted=lost, failed=did_fail, unknown=unknown)
         if missing.reset and missing.behind is Behind.LESS:

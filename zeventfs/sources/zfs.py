@@ -254,7 +254,8 @@ class ZfsSource:
         self.events += 1
 
     def _post_missing(self, missing: Missing[Event | _RateLimited]) -> None:
-        failed = self._device.losses().failed
+        device = self._device  # in another life its count says nothing of what is missing in this
+        failed = device.losses().failed if device.life == self._life else self._causes.failed
         split = self._causes.split(missing, failed, self._eids.surely_failed())
         before = missing.before
         time_ns = self._clock_ns() if before is None else before.time_ns
