@@ -23,6 +23,11 @@ class Clock:
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         heapq.heappush(self.due, (self.now_ns + round(delay_s * NS), next(self._number), call))
 
+    def turn(self) -> None:
+        """Call what is due first, and nothing else."""
+        self.now_ns, _, call = heapq.heappop(self.due)
+        call()
+
     def advance(self, ns: int = 0) -> None:
         """Let *ns* pass, and call what becomes due, in its order."""
         end_ns = self.now_ns + ns

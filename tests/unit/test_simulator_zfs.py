@@ -11,7 +11,15 @@ from zeventfs.errors import Invalid
 from zeventfs.nvlist import NVList, Type, decode
 from zeventfs.simulator.ring import RingCursor
 from zeventfs.simulator.zfs import ERPT_DATA_SZ, FmCounters, ZfsDevice
-from zeventfs.sources.device import SEEK_END, SEEK_START, Cursor, Device, DeviceError, Taken
+from zeventfs.sources.device import (
+    SEEK_END,
+    SEEK_START,
+    Cursor,
+    Device,
+    DeviceError,
+    Losses,
+    Taken,
+)
 
 SIZE = 1 << 16
 NOW = 1_700_000_000_123_456_789
@@ -462,3 +470,59 @@ def test_a_device_that_goes_away_says_so_to_its_subscribers() -> None:
     device.subscribe(lambda: answers.append(refused(device.open)))
     device.shutdown()
     assert answers == [errno.ESHUTDOWN]
+
+
+def test_an_event_says_whether_the_end_was_seen_before_it() -> None:
+    device = make_device()
+    cursor = device.open()
+    post(device, 2)
+    seen = [cursor.next(nonblock=True, size=SIZE).after_end for _ in range(2)]
+    assert seen == [False, False]
+    post(device, 2)
+    seen = [cursor.next(nonblock=True, size=SIZE).after_end for _ in range(2)]
+    assert seen == [True, False]
+    cursor.seek(2)
+    seen = [cursor.next(nonblock=True, size=SIZE).after_end for _ in range(2)]
+    assert seen == [False, False]
+
+
+def test_a_delayed_event_has_its_eid_and_is_queued_later() -> None:
+    device = make_device()
+    cursor = device.open()
+    assert device.post("a.b", [("class", Type.STRING, "a.b")], delayed=True) == 1
+    assert post(device, 2) == 3
+    assert list(eids(cursor)) == [2, 3]
+    device.insert_delayed()
+    device.insert_delayed()
+    assert list(eids(cursor)) == [1]
+
+
+def test_losses_are_what_failed_and_how_long_the_queue_may_be() -> None:
+    device = make_device(len_max=7)
+    post(device, text="x" * ERPT_DATA_SZ)
+    device.fm.erpt_set_failed += 2
+    device.fm.payload_set_failed += 4
+    assert device.losses() == Losses(failed=3, len_max=7)
+
+
+def test_a_module_that_is_loaded_anew_is_another_life_and_counts_from_1() -> None:
+    device = make_device(life="1", len_max=2)
+    cursor, closed = device.open(), device.open()
+    closed.close()
+    called: list[str] = []
+    post(device, 2, text="x" * ERPT_DATA_SZ)
+    post(device, 2)
+    take(cursor)
+    post(device, 2)
+    device.post("a.b", [("class", Type.STRING, "a.b")], delayed=True)
+    device.rate_limited(5)
+    device.subscribe(lambda: called.append(device.life))
+    device.shutdown()
+    device.load("2")
+    assert called == ["1", "2"]
+    assert device.losses().failed == 0
+    device.insert_delayed()
+    assert post(device) == 1
+    assert cursor.waiting() == 1
+    assert take(cursor) == (1, 0), "it is as if new: nothing was dropped"
+    assert refused(lambda: take(closed)) == errno.EBADF

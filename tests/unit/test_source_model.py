@@ -28,7 +28,7 @@ from zeventfs.nvlist import Type, decode
 from zeventfs.simulator.ring import RingCursor
 from zeventfs.simulator.zfs import ERPT_DATA_SZ, ZfsDevice
 from zeventfs.sources.device import DeviceError, Taken
-from zeventfs.sources.eids import PATIENCE_NS
+from zeventfs.sources.eids import PATIENCE_NS, Split
 from zeventfs.sources.position import Position
 from zeventfs.sources.zfs import ZfsSource
 
@@ -208,7 +208,7 @@ class SourceMachine(RuleBasedStateMachine):
         self.start()
 
     @rule(left=st.integers(0, 8), afterwards=st.booleans())
-    def will_be_killed(self, left: int, afterwards: bool) -> None:  # noqa: FBT001 - drawn
+    def will_be_killed(self, *, left: int, afterwards: bool) -> None:
         self.kill_at = left, afterwards
 
     @rule()
@@ -314,10 +314,9 @@ class SourceMachine(RuleBasedStateMachine):
 
     def check_lives(self) -> None:
         """Go through the journal, life by life, as a reader would."""
-        life = self.module.lives["1"]
+        life, first = self.module.lives["1"], 0
         events: list[int] = []
         gaps: list[Event] = []
-        first = 0
         for event in self.journal:
             if event.name == "zeventfs.source.ready":
                 told = self.module.lives[event.payload.get("life")]
@@ -337,7 +336,7 @@ class SourceMachine(RuleBasedStateMachine):
         places = [life.queued.index(eid) for eid in events]
         assert places == sorted(places), "the queue's order is kept"
         missing: list[int] = []
-        lost = dict.fromkeys(("evicted", "failed", "cleared", "unknown"), 0)
+        lost = dict.fromkeys(Split._fields, 0)
         for gap in gaps:
             get = gap.payload.get
             assert get("dropped") == get("last_eid") - get("first_eid") + 1
@@ -356,7 +355,8 @@ class SourceMachine(RuleBasedStateMachine):
             held = set(range(first or events[0], max(known) + 1)) - known
             assert held <= life.delayed, "what isn't told is on its way"
         assert lost["failed"] <= life.failed, "no more have failed than did"
-        assert not lost["cleared"] or life.cleared
+        # One that comes after patience is over is told by what else would explain it.
+        assert not lost["cleared"] or life.cleared or life.delayed
         assert not lost["evicted"] or life.full
 
 
@@ -368,8 +368,8 @@ class SynchronousMachine(SourceMachine):
     in_turns = False
 
 
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
-EXAMPLES = int(os.environ.get("SOURCE_EXAMPLES", "60"))
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # to shrink takes longer than a test may
+EXAMPLES = int(os.environ.get("SOURCE_EXAMPLES", "30"))
 
 
 @pytest.fixture(autouse=True)

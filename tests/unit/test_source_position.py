@@ -104,7 +104,7 @@ def overwrite(path: Path, at: int, written: bytes) -> None:
 def test_of_a_record_that_was_being_written_the_one_before_holds(path: Path) -> None:
     post(begun(path), 1, 2, 3)
     whole = path.read_bytes()
-    older, newer = sorted((512, 2048), key=lambda at: whole[at + 8])
+    older, newer = sorted((512, 2048), key=lambda at: whole[at + 12])
     overwrite(path, newer + 20, b"torn")
     assert again(path) == Place(LIFE, 2, 2, seq=2)
     overwrite(path, older, b"torn")

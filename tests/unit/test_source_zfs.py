@@ -114,6 +114,20 @@ def test_a_bug_in_taking_an_event_in_ends_neither_the_source_nor_its_feeder(
     assert caplog.records[0].exc_info is not None
 
 
+def test_a_bug_in_decoding_an_event_ends_neither(
+    posted: Posted, ring: Ring, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ZfsSource("zfs", ring, posted.append)
+    ring.put(packed(1))
+    with monkeypatch.context() as broken:
+        broken.setattr("zeventfs.sources.zfs.Event", None)
+        ring.put(packed(2))
+    ring.put(packed(3))
+    assert posted.eids == [1, (1, 2, 2), 3]
+    assert source.malformed == 1
+    assert caplog.records[0].exc_info is not None
+
+
 @pytest.mark.parametrize("seconds", [-(2**63), 2**63 - 1])
 @pytest.mark.parametrize("nanoseconds", [-(2**63), 0, 2**63 - 1])
 def test_a_hole_before_an_event_of_an_impossible_time_is_told_too(

@@ -30,9 +30,10 @@ what the holes behind need of it that can have no other cause. This can credit a
 ago to the hole before it, and never more failures than there were. An event that can't be decoded
 has no EID that we could know, so its number is missing, and of unknown cause.
 
-What can't be known: a reset that came with a loss of its own kind only (a clear that took nothing
-we hadn't read also says 1), and whether 1 without a hole was a reset or one rate-limited ereport.
-It is taken for a reset.
+What can't be known: whether 1 without a hole is a reset that cost nothing (a clear of what was read
+says 1 too) or one rate-limited ereport; it is taken for a reset, so that rate-limited ereports are
+at least as many as are told. And whether something is lost or only later than our patience: it is
+told as lost by what would explain it then.
 """
 
 import enum
@@ -321,7 +322,7 @@ class Causes:
         did_fail = min(lost, max(0, budget))
         lost -= did_fail
         self.told += did_fail
-        self.failed = failed
+        self.failed = max(self.failed, failed)
         if missing.reset and missing.behind is Behind.FULL:
             return Split(evicted=lost, failed=did_fail, unknown=unknown)
         if missing.reset and missing.behind is Behind.LESS:

@@ -33,9 +33,12 @@ _UNDER_WAY = struct.Struct("<Q")  # the first EID of what is being posted, 0 = n
 _UNDER_WAY_AT = 64
 _SLOTS_AT = 512, 2048
 _CHECKSUM = struct.Struct("<I")
-# ranges, number of the record, epoch, life, EID stood on, highest EID + 1, failed posts, of these
-# told, seq
-_PLACE = struct.Struct("<IQ16s128sQQQQQ")
+# In a slot: a checksum of what follows, the counts, epoch and life, the ranges that are missing.
+# The counts: of the ranges, of the record; EID stood on, highest EID + 1, failed, told, seq.
+_COUNTS = struct.Struct("<QQQQQQQ")
+_IDENTITY = struct.Struct("<16s128s")
+_IDENTITY_AT = _CHECKSUM.size + _COUNTS.size
+_RANGES_AT = _IDENTITY_AT + _IDENTITY.size
 _RANGE = struct.Struct("<QQ")
 _MOST_RANGES = 64  # EIDs come out of order by a few; of more, the oldest aren't missed
 
@@ -107,6 +110,7 @@ class Position:
                 number, epoch, place = max(records)
                 if epoch == self._epoch:
                     self._number, self.place = number, place
+                    self._identify(place)
                     return mapped
                 mapped.seal()
                 return None  # of a journal that is gone, and its events with it
@@ -116,23 +120,19 @@ class Position:
 
     @staticmethod
     def _read(view: memoryview, at: int) -> tuple[int, bytes, Place] | None:
-        start = at + _CHECKSUM.size
-        count, number, epoch, life, stood, highest, *rest = _PLACE.unpack_from(view, start)
-        ranges = start + _PLACE.size
+        (checksum,) = _CHECKSUM.unpack_from(view, at)
+        count, number, stood, highest, *rest = _COUNTS.unpack_from(view, at + _CHECKSUM.size)
         if not number or count > _MOST_RANGES:
             return None
-        end = ranges + count * _RANGE.size
-        if _CHECKSUM.unpack_from(view, at)[0] != zlib.crc32(view[start:end]):
+        identity = view[at + _IDENTITY_AT : at + _RANGES_AT]
+        ranges = view[at + _RANGES_AT : at + _RANGES_AT + count * _RANGE.size]
+        counts = view[at + _CHECKSUM.size : at + _IDENTITY_AT]
+        if checksum != zlib.crc32(ranges, zlib.crc32(counts, zlib.crc32(identity))):
             return None
-        missing = tuple(EidRange(*each) for each in _RANGE.iter_unpack(view[ranges:end]))
-        place = Place(
-            life.rstrip(b"\0").decode("utf-8", "replace"),
-            stood,
-            highest - 1 if highest else None,
-            missing,
-            *rest,
-        )
-        return number, epoch.rstrip(b"\0"), place
+        epoch, life = [text.rstrip(b"\0") for text in _IDENTITY.unpack(identity)]
+        missing = tuple(EidRange(*each) for each in _RANGE.iter_unpack(ranges))
+        known = highest - 1 if highest else None
+        return number, epoch, Place(life.decode("utf-8", "replace"), stood, known, missing, *rest)
 
     def _create(self) -> Mapped:
         try:
@@ -181,7 +181,13 @@ class Position:
 
     def begin(self, place: Place) -> None:
         """Stand at *place* from now on."""
+        self._identify(place)
         self._write(place)
+
+    def _identify(self, place: Place) -> None:
+        self._identity = _IDENTITY.pack(self._epoch, place.life.encode())
+        self._identity_checksum = zlib.crc32(self._identity)
+        self._identified = 0  # how many of the slots say so; of the others nothing else is written
 
     def posting(self, eids: EidRange) -> None:
         """Note that *eids* are going to be posted, as one event."""
@@ -189,11 +195,15 @@ class Position:
 
     def posted(self, eids: EidRange, at: int | None, seq: int, causes: Causes) -> None:
         """Note that *eids* were posted as *seq*; *at* is the event's own EID, None of a gap."""
-        assert self.place is not None  # as there is one from the first life's beginning
         place = self.place
+        assert place is not None  # as there is one from the first life's beginning
         at = place.at if at is None else at
-        after = place.after(eids)
-        self._write(after._replace(at=at, failed=causes.failed, told=causes.told, seq=seq))
+        if not place.missing and eids.first - 1 == place.highest:  # so it is nearly always
+            after = Place(place.life, at, eids.last, (), causes.failed, causes.told, seq)
+        else:
+            after = place.after(eids)
+            after = after._replace(at=at, failed=causes.failed, told=causes.told, seq=seq)
+        self._write(after)
         self._under_way(0)
 
     def _under_way(self, eid: int) -> None:
@@ -203,20 +213,18 @@ class Position:
         self.place = place
         self._number += 1
         highest = 0 if place.highest is None else min(place.highest + 1, 2**64 - 1)
-        record = _PLACE.pack(
-            len(place.missing),
-            self._number,
-            self._epoch,
-            place.life.encode(),
-            place.at,
-            highest,
-            place.failed,
-            place.told,
-            place.seq,
-        ) + b"".join([_RANGE.pack(*each) for each in place.missing])
-        whole = _CHECKSUM.pack(zlib.crc32(record)) + record
+        counts = _COUNTS.pack(len(place.missing), self._number, place.at, highest, *place[4:])
+        checksum = zlib.crc32(counts, self._identity_checksum)
+        view = self._mapped.view
         at = _SLOTS_AT[self._number % 2]
-        self._mapped.view[at : at + len(whole)] = whole
+        if place.missing:
+            ranges = b"".join([_RANGE.pack(*each) for each in place.missing])
+            checksum = zlib.crc32(ranges, checksum)
+            view[at + _RANGES_AT : at + _RANGES_AT + len(ranges)] = ranges
+        if self._identified < len(_SLOTS_AT):
+            self._identified += 1
+            view[at + _IDENTITY_AT : at + _RANGES_AT] = self._identity
+        view[at : at + _IDENTITY_AT] = _CHECKSUM.pack(checksum) + counts
 
 
 def newest_first(segments: Sequence[Segment]) -> Iterator[tuple[int, Event]]:

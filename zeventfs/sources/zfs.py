@@ -83,6 +83,7 @@ class ZfsSource:
         self._at = 0  # the EID taken last, 0 before the first
         self._stands = False  # whether the cursor stands where it should, as far as we know
         self._fresh = True  # whether it stands before the oldest event, whichever that is
+        self._unmoved = True  # whether it has never stood anywhere else
         self._back: str | None = None  # why a ready event is due
         self._begins = False  # whether the position of a life is due, its first
         self._eids: Eids[Event | _RateLimited] = Eids()
@@ -171,6 +172,8 @@ class ZfsSource:
         self._fresh = not (life and life == self._life and self._at and _found(cursor, self._at))
         if self._fresh:
             self._at = 0
+        else:
+            self._unmoved = False
         self._begins = bool(life) and (anew or not self._life)
         self._life = life
         self._eids.restarts = not life
@@ -208,9 +211,9 @@ class ZfsSource:
         dropped = taken.dropped
         self._kernel_dropped += dropped
         self._eids.took(reset=self._fresh or dropped > 0, after_end=taken.after_end)
-        # A cursor that stood nowhere can't have lost its place, which would be 1 of them.
-        limited = dropped if self._fresh else dropped - 1
-        self._fresh = False
+        # A cursor that has never stood anywhere can't have lost its place, which is 1 of them.
+        limited = dropped if self._unmoved else dropped - 1
+        self._fresh = self._unmoved = False
         if limited > 0:
             self._eids.pass_by(_RateLimited(limited, time_ns))
 
@@ -251,7 +254,8 @@ class ZfsSource:
         self.events += 1
 
     def _post_missing(self, missing: Missing[Event | _RateLimited]) -> None:
-        failed = self._device.losses().failed
+        device = self._device  # in another life its count says nothing of what is missing in this
+        failed = device.losses().failed if device.life == self._life else self._causes.failed
         split = self._causes.split(missing, failed, self._eids.surely_failed())
         before = missing.before
         time_ns = self._clock_ns() if before is None else before.time_ns
