@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from zeventfs.bell import Bell
-from zeventfs.dm.changes import CREATED, LIVE, REMOVED, RENAMED, RESUMED, Change, changes
+from zeventfs.dm.changes import CREATED, LIVE, REMOVED, RENAMED, RESUMED, SUSPENDED, Change, changes
 from zeventfs.dm.facts import DeviceFacts
 from zeventfs.dm.paths import Paths
 from zeventfs.dm.shown import PathSince
@@ -92,7 +92,9 @@ class Device:
         names = {change.name for change in told}
         shown = (RENAMED in names) + (not names.isdisjoint((LIVE, RESUMED)))
         if self._unexplained > 0 and not shown:
-            told.append(Change(RESUMED))
+            # if it is suspended, then once more since
+            still = facts.suspended and SUSPENDED not in names
+            told = [Change(RESUMED), *told, *[Change(SUSPENDED)] * still]
         self._unexplained = max(min(self._unexplained - shown, 0), -_MOST_TOLD_AT_ONCE)
         yield from told
         multipath = multipath_of(facts)
