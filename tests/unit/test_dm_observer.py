@@ -279,6 +279,14 @@ def test_a_resume_is_told_once_whether_it_is_read_or_heard_first() -> None:
     assert classes(observer.take("253:2", device(), 1)) == ["dm.resumed"]
 
 
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_resume_comes_before_the_suspension_that_is_read(suspended: bool) -> None:  # noqa: FBT001 - a parameter
+    observer = begun(device(suspended=suspended))
+    observer.take_uevent(uevent("change", 2, 101, **COOKIE), 1)
+    events = observer.take("253:2", device(suspended=True), 1)
+    assert classes(events) == ["dm.resumed", "dm.suspended"]
+
+
 def test_uevents_that_tell_of_no_ioctl_make_no_resume() -> None:
     observer = begun(device())
     for number, keys in enumerate(({"DISK_RO": 1}, {"RESIZE": 1}, {})):

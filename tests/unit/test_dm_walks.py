@@ -154,7 +154,9 @@ class Walk(RuleBasedStateMachine):
             mapped.dm_seqnum += 1
             mapped.event_nr += 1
             failed = mapped.places[path] % 2
-            self.steps.append((f"uuid-{mapped.diskseq}", path, "failed" if failed else "reinstated"))
+            self.steps.append(
+                (f"uuid-{mapped.diskseq}", path, "failed" if failed else "reinstated")
+            )
             self.send(
                 "change",
                 mapped,
@@ -334,7 +336,7 @@ class ReloadingWalk(Walk):
         """Where a path's table began anew, only where it ended is known for certain."""
 
 
-WALKS = settings(deadline=None, max_examples=30, stateful_step_count=25)
+WALKS = settings(deadline=None, max_examples=40, stateful_step_count=25)
 Walk.TestCase.settings = LossyWalk.TestCase.settings = ReloadingWalk.TestCase.settings = WALKS
 TestWalk = Walk.TestCase
 TestLossyWalk = LossyWalk.TestCase
