@@ -41,6 +41,9 @@ class Device:
         self.names: tuple[str, ...] = (facts.name,)
         self.facts = facts
         self.diskseq = diskseq
+        self.awaited = False
+        """Whether it was read before its first uevent, which then is to come: what comes before
+        that is of one that had its number earlier."""
         self.changed_ns = now_ns
         self.changes = 0
         self.changed = Bell()
@@ -108,6 +111,8 @@ class Device:
     def hear_path(self, action: PathAction, now_ns: int) -> Iterator[Change]:
         """Tell what a path's uevent says; it has the device's present name."""
         named = self.facts._replace(name=action.name, uuid=action.uuid)
+        if not self.is_same(named):
+            return  # of one that had its number before
         if action.name and self.facts != named:
             yield from changes(self._stand(named, now_ns), named)
             self._unexplained = max(self._unexplained - 1, -_MOST_TOLD_AT_ONCE)
@@ -123,6 +128,7 @@ class Device:
 
     def note_loss(self) -> None:
         """Uevents were lost: those that seem to be to come may be among them."""
+        self.awaited = False
         self._unexplained = 0
         self._paths.forget_skipped()
 

@@ -128,6 +128,12 @@ class Observer:
     def _hear(self, dev: str, uevent: Uevent, now_ns: int) -> None:
         if uevent.diskseq is not None and uevent.diskseq <= self._past.get(dev, -1):
             return  # of a device that is gone
+        known = self.devices.at.get(dev)
+        if known is not None and known.awaited:
+            if uevent.action != "add":
+                self._wanted[dev] = None
+                return
+            known.awaited = False
         device = self._whose(dev, uevent.diskseq, now_ns)
         if uevent.action == "remove":
             self._wanted[dev] = None  # if it is there after all, the reading finds it
@@ -227,9 +233,10 @@ class Observer:
         if device is not None:
             self._tell(device, device.take(facts, now_ns), now_ns)
             return
-        newcomer = self._newcomers.pop(facts.dev, _Newcomer(None, 0))
-        heard = newcomer.heard if self._begun else None
-        device = Device(next(self._serials), facts, now_ns, heard, newcomer.diskseq)
+        newcomer = self._newcomers.pop(facts.dev, None)
+        diskseq, heard = newcomer or _Newcomer(None, 0)
+        device = Device(next(self._serials), facts, now_ns, heard if self._begun else None, diskseq)
+        device.awaited = self._begun and newcomer is None
         self.devices.put(device)
         self._bells[self.devices.changed] = None
         if self._begun:
