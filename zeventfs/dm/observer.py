@@ -130,18 +130,18 @@ class Observer:
             return  # of a device that is gone
         known = self.devices.at.get(dev)
         if known is not None and known.awaited:
-            if uevent.action != "add":
+            known.awaited = uevent.action != "add"
+            if known.awaited:
                 self._wanted[dev] = None
                 return
-            known.awaited = False
         device = self._whose(dev, uevent.diskseq, now_ns)
         if uevent.action == "remove":
             self._wanted[dev] = None  # if it is there after all, the reading finds it
             newcomer = self._newcomers.pop(dev, None)
             if device is not None:
                 self._remove(device, now_ns, uevent.seqnum)
-            elif newcomer is not None:
-                self._bury(dev, newcomer.diskseq)
+            else:
+                self._bury(dev, newcomer and newcomer.diskseq)
         elif device is None:
             heard = self._newcomers.get(dev, _Newcomer(None, 0)).heard
             self._newcomers[dev] = _Newcomer(uevent.diskseq, heard + _is_ioctl(uevent))
@@ -251,8 +251,8 @@ class Observer:
 
     def _bury(self, dev: str, diskseq: int | None) -> None:
         """Have uevents of the device that *dev* was the number of not be taken for another's."""
-        self._past.pop(dev, None)
         if diskseq is not None:
+            self._past.pop(dev, None)  # the latest are the last
             self._past[dev] = diskseq
             if len(self._past) > _MOST_PAST:
                 del self._past[next(iter(self._past))]
