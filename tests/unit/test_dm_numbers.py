@@ -32,6 +32,7 @@ def test_what_has_come_comes_no_more() -> None:
     assert not numbers.take(8)
     assert numbers.take(9)
 
+
 def test_what_is_skipped_before_the_first_is_known_comes_first() -> None:
     unknown = Numbers()
     unknown.skip(3)

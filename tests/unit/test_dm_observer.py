@@ -219,6 +219,26 @@ def test_uevents_of_the_one_before_are_not_taken_for_the_one_that_is_there() -> 
     assert classes(observer.take_uevent(uevent("remove", 2, 105, DISKSEQ=6), 1)) == ["dm.removed"]
 
 
+def test_uevents_before_the_first_of_a_device_that_was_read_are_of_the_one_before() -> None:
+    observer = begun()
+    observer.take_list(listed(mp()), 1)
+    observer.take("253:3", mp(), 1)
+    assert observer.take_uevent(path_uevent("FAILED", "7:1", 5, 1, 101, DISKSEQ=5), 1) == []
+    assert observer.take_uevent(uevent("remove", 3, 102, DISKSEQ=5), 1) == []
+    assert observer.wanted.devs == ("253:3",)
+    assert observer.take("253:3", mp(), 1) == []
+    observer.take_uevent(uevent("add", 3, 103, DISKSEQ=6), 1)
+    failed = path_uevent("FAILED", "7:1", 1, 1, 104, DISKSEQ=6)
+    assert classes(observer.take_uevent(failed, 1)) == ["dm.path.failed"]
+
+
+def test_a_path_s_uevent_with_another_uuid_is_of_another_device() -> None:
+    observer = begun(mp())
+    failed = path_uevent("FAILED", "7:1", 5, 1, 101, DM_UUID="other")
+    assert observer.take_uevent(failed, 1) == []
+    assert observer.wanted.devs == ("253:3",)
+
+
 def test_a_diskseq_of_another_says_that_the_device_was_removed() -> None:
     observer = begun(device())
     observer.take_uevent(uevent("change", 2, 101, DISKSEQ=5), 1)
@@ -277,6 +297,14 @@ def test_a_resume_is_told_once_whether_it_is_read_or_heard_first() -> None:
     assert observer.take("253:2", device(), 1) == []
     observer.take_uevent(uevent("change", 2, 102, **COOKIE), 1)
     assert classes(observer.take("253:2", device(), 1)) == ["dm.resumed"]
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_resume_comes_before_the_suspension_that_is_read(suspended: bool) -> None:  # noqa: FBT001 - a parameter
+    observer = begun(device(suspended=suspended))
+    observer.take_uevent(uevent("change", 2, 101, **COOKIE), 1)
+    events = observer.take("253:2", device(suspended=True), 1)
+    assert classes(events) == ["dm.resumed", "dm.suspended"]
 
 
 def test_uevents_that_tell_of_no_ioctl_make_no_resume() -> None:

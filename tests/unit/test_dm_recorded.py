@@ -322,7 +322,7 @@ def shortly(line: dict[str, Any]) -> str:
     """An event in few words: its class, its device, and what it says beside."""
     says = payload(line)
     name = says.pop("name")
-    says.pop("uuid"), says.pop("dev")
+    del says["uuid"], says["dev"]
     if line["class"] == "dm.table.live":
         assert says["target_count"] == len(says["targets"])
         assert says["sectors"] == int(says["targets"][0].split()[1])

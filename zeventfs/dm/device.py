@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from zeventfs.bell import Bell
-from zeventfs.dm.changes import CREATED, LIVE, REMOVED, RENAMED, RESUMED, Change, changes
+from zeventfs.dm.changes import CREATED, LIVE, REMOVED, RENAMED, RESUMED, SUSPENDED, Change, changes
 from zeventfs.dm.facts import DeviceFacts
 from zeventfs.dm.paths import Paths
 from zeventfs.dm.shown import PathSince
@@ -41,6 +41,9 @@ class Device:
         self.names: tuple[str, ...] = (facts.name,)
         self.facts = facts
         self.diskseq = diskseq
+        self.awaited = False
+        """Whether it was read before its first uevent, which then is to come: what comes before
+        that is of one that had its number earlier."""
         self.changed_ns = now_ns
         self.changes = 0
         self.changed = Bell()
@@ -92,7 +95,9 @@ class Device:
         names = {change.name for change in told}
         shown = (RENAMED in names) + (not names.isdisjoint((LIVE, RESUMED)))
         if self._unexplained > 0 and not shown:
-            told.append(Change(RESUMED))
+            # if it is suspended, then once more since
+            still = facts.suspended and SUSPENDED not in names
+            told = [Change(RESUMED), *told, *[Change(SUSPENDED)] * still]
         self._unexplained = max(min(self._unexplained - shown, 0), -_MOST_TOLD_AT_ONCE)
         yield from told
         multipath = multipath_of(facts)
@@ -106,6 +111,8 @@ class Device:
     def hear_path(self, action: PathAction, now_ns: int) -> Iterator[Change]:
         """Tell what a path's uevent says; it has the device's present name."""
         named = self.facts._replace(name=action.name, uuid=action.uuid)
+        if not self.is_same(named):
+            return  # of one that had its number before
         if action.name and self.facts != named:
             yield from changes(self._stand(named, now_ns), named)
             self._unexplained = max(self._unexplained - 1, -_MOST_TOLD_AT_ONCE)
@@ -121,6 +128,7 @@ class Device:
 
     def note_loss(self) -> None:
         """Uevents were lost: those that seem to be to come may be among them."""
+        self.awaited = False
         self._unexplained = 0
         self._paths.forget_skipped()
 

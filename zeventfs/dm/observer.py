@@ -128,14 +128,20 @@ class Observer:
     def _hear(self, dev: str, uevent: Uevent, now_ns: int) -> None:
         if uevent.diskseq is not None and uevent.diskseq <= self._past.get(dev, -1):
             return  # of a device that is gone
+        known = self.devices.at.get(dev)
+        if known is not None and known.awaited:
+            known.awaited = uevent.action != "add"
+            if known.awaited:
+                self._wanted[dev] = None
+                return
         device = self._whose(dev, uevent.diskseq, now_ns)
         if uevent.action == "remove":
             self._wanted[dev] = None  # if it is there after all, the reading finds it
             newcomer = self._newcomers.pop(dev, None)
             if device is not None:
                 self._remove(device, now_ns, uevent.seqnum)
-            elif newcomer is not None:
-                self._bury(dev, newcomer.diskseq)
+            else:
+                self._bury(dev, newcomer and newcomer.diskseq)
         elif device is None:
             heard = self._newcomers.get(dev, _Newcomer(None, 0)).heard
             self._newcomers[dev] = _Newcomer(uevent.diskseq, heard + _is_ioctl(uevent))
@@ -227,9 +233,10 @@ class Observer:
         if device is not None:
             self._tell(device, device.take(facts, now_ns), now_ns)
             return
-        newcomer = self._newcomers.pop(facts.dev, _Newcomer(None, 0))
-        heard = newcomer.heard if self._begun else None
-        device = Device(next(self._serials), facts, now_ns, heard, newcomer.diskseq)
+        newcomer = self._newcomers.pop(facts.dev, None)
+        diskseq, heard = newcomer or _Newcomer(None, 0)
+        device = Device(next(self._serials), facts, now_ns, heard if self._begun else None, diskseq)
+        device.awaited = self._begun and newcomer is None
         self.devices.put(device)
         self._bells[self.devices.changed] = None
         if self._begun:
@@ -244,8 +251,8 @@ class Observer:
 
     def _bury(self, dev: str, diskseq: int | None) -> None:
         """Have uevents of the device that *dev* was the number of not be taken for another's."""
-        self._past.pop(dev, None)
         if diskseq is not None:
+            self._past.pop(dev, None)  # the latest are the last
             self._past[dev] = diskseq
             if len(self._past) > _MOST_PAST:
                 del self._past[next(iter(self._past))]
