@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 import trio
@@ -148,6 +149,29 @@ async def test_a_storm_of_flaps_is_told_whole_and_asks_little(world: World) -> N
     assert told == {"dm.path.failed": 10_000, "dm.path.reinstated": 10_000}
     assert asked.total() < 50
     assert world.source.status().gaps == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_flaps_that_are_told_together_are_all_told_and_no_more(
+    world: World, seed: int
+) -> None:
+    random = Random(seed)
+    world.devices.create("mp", [multipath()])
+    paths = [path.dev for path in world.devices.target("mp", Multipath).paths()]
+    count = 0
+    async with world.watching():
+        for _ in range(random.randint(1, 10)):
+            with world.devices.together():
+                for _ in range(random.randint(1, 8)):
+                    before = world.devices.device("mp").path_seqnum
+                    flap = random.choice((world.devices.fail_path, world.devices.reinstate_path))
+                    flap("mp", random.choice(paths))
+                    count += world.devices.device("mp").path_seqnum - before
+            if random.random() < 0.5:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        told = Counter(await world.classes())
+    assert told["dm.path.failed"] + told["dm.path.reinstated"] == count
+    assert told.total() == count
 
 
 async def test_others_get_their_turn_in_a_storm(world: World) -> None:

@@ -55,7 +55,7 @@ class MappedDevices:
     def close(self) -> None:
         for name in reversed(self._names):
             subprocess.run(
-                ["dmsetup", "remove", "--force", "--retry", name],
+                ["dmsetup", "remove", "--force", "--retry", "--noudevsync", name],
                 capture_output=True,
                 timeout=_LIMIT_S,
                 check=False,

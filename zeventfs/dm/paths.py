@@ -29,6 +29,8 @@ class _Told(NamedTuple):
     fail_count: int
     group: int
     since_ns: int
+    number: int = 0
+    """Of the last path event that was heard of it; 0 if what stands here was read."""
 
     @property
     def place(self) -> int:
@@ -74,6 +76,12 @@ class Paths:
             return None
         told = self._told.get(action.path, _Told(True, 0, 0, now_ns))  # noqa: FBT003 - active
         count = told.fail_count
+        if action.number < told.number:
+            # What waits in the kernel to be sent is sent in the opposite order (dm_uevent_add in
+            # dm.c): this happened before what was heard already, and only its count is news.
+            count = min(count + action.failed, _U32)
+            self._told[action.path] = told._replace(fail_count=count)
+            return _change(action.path, told.group, action.valid_paths, count, failed=action.failed)
         if told.active is not action.failed:
             # A failed path doesn't fail. Either it was told, and only its number was not known; or
             # in between there was what is missing, or another table, whose counts begin at 0.
@@ -81,7 +89,8 @@ class Paths:
                 return None
             count = count if self._numbers else 0
         count = min(count + action.failed, _U32)
-        self._told[action.path] = _Told(not action.failed, count, told.group, now_ns)
+        active, group = not action.failed, told.group
+        self._told[action.path] = _Told(active, count, group, now_ns, action.number)
         return _change(action.path, told.group, action.valid_paths, count, failed=action.failed)
 
     def compare(self, status: Multipath, now_ns: int) -> Iterator[Change]:

@@ -7,6 +7,7 @@ there are any, and moves its event number if that moves. Whoever listens is told
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import Final, Protocol, TypeVar
 
@@ -46,6 +47,7 @@ class Devices:
         self._random = random
         self._devices: dict[int, Device] = {}
         self._diskseq = 0
+        self._together: list[tuple[Device, list[str]]] | None = None
 
     def __iter__(self) -> Iterator[Device]:
         return iter(sorted(self._devices.values(), key=lambda each: each.name))
@@ -144,8 +146,23 @@ class Devices:
         path.active = active
         path.fails += not active
         word = "REINSTATED" if active else "FAILED"
-        self._tell(device.path_uevent(f"PATH_{word}", dev, target.valid()))
-        self._happen(device)
+        uevent = device.path_uevent(f"PATH_{word}", dev, target.valid())
+        if self._together is None:
+            self._tell(uevent)
+            self._happen(device)
+        else:
+            self._together.append((device, uevent))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What happens to paths is told together, the last first: as when the kernel is busy."""
+        self._together = []
+        yield
+        together, self._together = self._together, None
+        for _, uevent in reversed(together):
+            self._tell(uevent)
+        for device in {device.minor: device for device, _ in together}.values():
+            self._happen(device)
 
     def use_group(self, name: str, number: int) -> None:
         """Have I/O go through group *number*, from 1."""

@@ -19,12 +19,14 @@ from zeventfs.dm import uevent
 from zeventfs.dm.facts import DeviceFacts
 from zeventfs.dm.observer import Observer
 from zeventfs.dm.shown import ShownDevices
+from zeventfs.dm.uevent import Uevent
 from zeventfs.errors import Malformed
 from zeventfs.event import Event
 from zeventfs.nvlist import Type
 from zeventfs.sources.dm.boundary import DeviceMapper, Received, Uevents
 from zeventfs.sources.dm.complaints import Complaints
 from zeventfs.sources.dm.opened import Opened, opened
+from zeventfs.sources.dm.order import in_order
 from zeventfs.sources.dm.reader import Reader
 from zeventfs.sources.status import SourceState, SourceStatus
 
@@ -184,33 +186,46 @@ class DmSource:
     async def _take_waiting(self, uevents: Uevents) -> bool:
         """Take what waits, or as much of it as may be taken before one reads: whether it is all."""
         for _ in range(_TURNS):
-            for _ in range(_AT_ONCE):
-                try:
-                    received = uevents.receive()
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise _Deaf(error) from error
-                    self._observer.overflowed()
-                    continue
-                if received is None:
-                    return True
-                self._take(received)
+            taken, is_all = self._receive(uevents)
+            for each in in_order(taken):
+                self._tell(self._observer.take_uevent(each, self._clock_ns()))
+            if is_all:
+                return True
             await trio.lowlevel.checkpoint()
         return False
 
-    def _take(self, received: Received) -> None:
+    def _receive(self, uevents: Uevents) -> tuple[list[Uevent], bool]:
+        """What waits, or _AT_ONCE of it; whether it is all."""
+        taken: list[Uevent] = []
+        for _ in range(_AT_ONCE):
+            try:
+                received = uevents.receive()
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise _Deaf(error) from error
+                self._observer.overflowed()
+                continue
+            if received is None:
+                return taken, True
+            parsed = self._parse(received)
+            if parsed is not None:
+                taken.append(parsed)
+        return taken, False
+
+    def _parse(self, received: Received) -> Uevent | None:
+        """What was received, if it is a uevent of the kernel's."""
         if received.sender:
             reason = f"process {received.sender} has sent what looks like a uevent of the kernel"
             self._complaints.take("sender", reason)
-            return
+            return None
         try:
             taken = uevent.parse(received.datagram)
         except Malformed as error:
             self._complaints.take("uevent", error)
-            return
+            return None
         if taken.devpath == _CONTROL and taken.action == "add":
             self._appeared = True
-        self._tell(self._observer.take_uevent(taken, self._clock_ns()))
+        return taken
 
     # Devices
 
