@@ -7,6 +7,7 @@ after a time, and as long as the kernel doesn't let it end no other one is start
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -166,6 +167,9 @@ class KernelPools:
             env=_ENVIRONMENT,
             cwd="/",
             start_new_session=True,  # a terminal's ^C is for the daemon, which then ends it
+            # With a user, be it the same, CPython forks. It would vfork, which stops this whole
+            # process until zpool's file has been read: from a disk that may be the one that fails.
+            user=os.geteuid(),
         )
         assert process.stdout is not None
         assert process.stderr is not None
