@@ -88,9 +88,21 @@ class KernelPools:
             await self._look()
             ended = trio.current_time()
             pause = max(_PAUSE_S, _SHARE * (ended - begun))
-            await self._asked.wait()
+            await self._something_new()
             await trio.sleep(_TOGETHER_S)
             await trio.sleep_until(ended + pause)
+
+    async def _something_new(self) -> None:
+        """Wait until the kernel is to be asked again, or can be again."""
+        async with trio.open_nursery() as nursery:
+            if self._stuck is not None:
+                nursery.start_soon(self._wait_for, self._stuck)
+            await self._asked.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _wait_for(self, process: trio.Process) -> None:
+        await process.wait()
+        self.ask()
 
     async def _look(self) -> None:
         """Ask the kernel, whatever comes of it."""
