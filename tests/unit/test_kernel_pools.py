@@ -255,9 +255,9 @@ async def test_a_zpool_that_prints_without_end_is_killed(
     assert "gave no answer" in caplog.records[0].message
 
 
-async def test_one_that_the_kernel_keeps_is_left_and_no_other_is_started(
-    host: Host, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[trio.Process]:
+    """The processes started, none of which ends when it is killed: as in state D."""
     monkeypatch.setattr(module, "_LIMIT_S", 0.2)
     monkeypatch.setattr(module, "_REAP_S", 0)
     started: list[trio.Process] = []
@@ -265,22 +265,51 @@ async def test_one_that_the_kernel_keeps_is_left_and_no_other_is_started(
 
     async def open_process(*arguments: Any, **options: Any) -> trio.Process:
         process = await opens(*arguments, **options)
-        monkeypatch.setattr(process, "kill", lambda: None)  # as one in state D takes it
+        monkeypatch.setattr(process, "kill", lambda: None)
         started.append(process)
         return process
 
     monkeypatch.setattr(trio.lowlevel, "open_process", open_process)
+    return started
+
+
+async def test_one_that_the_kernel_keeps_is_left_and_no_other_is_started(
+    host: Host, kept: list[trio.Process], caplog: pytest.LogCaptureFixture
+) -> None:
     host.pool("tank", state="ONLINE")
     host.zpool("exec sleep 1000")
     kernel = host.kernel()
     await kernel._look()
     await kernel._look()
-    (process,) = started
+    (process,) = kept
     assert f"zpool, process {process.pid}, hangs in the kernel" in caplog.records[1].message
     process.terminate()
     await process.wait()
     host.zpool(f"echo {shlex.quote(JSON)}")
     await kernel._look()
+    assert host.shown()["tank"].health == "DEGRADED"
+
+
+async def test_the_kernel_is_asked_again_when_it_lets_one_go(
+    host: Host, kept: list[trio.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pause in ("_PAUSE_S", "_SHARE", "_TOGETHER_S"):
+        monkeypatch.setattr(module, pause, 0)
+    looked = [trio.Event(), trio.Event()]
+    look = KernelPools._look
+
+    async def looks(kernel: KernelPools) -> None:
+        await look(kernel)
+        looked[len(kept) - 1].set()
+
+    monkeypatch.setattr(KernelPools, "_look", looks)
+    host.pool("tank", state="ONLINE")
+    host.zpool("exec sleep 1000")
+    async with running(host.kernel()):
+        await looked[0].wait()
+        host.zpool(f"echo {shlex.quote(JSON)}")
+        kept[0].terminate()
+        await looked[1].wait()
     assert host.shown()["tank"].health == "DEGRADED"
 
 

@@ -7,6 +7,7 @@ after a time, and as long as the kernel doesn't let it end no other one is start
 """
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,9 +88,21 @@ class KernelPools:
             await self._look()
             ended = trio.current_time()
             pause = max(_PAUSE_S, _SHARE * (ended - begun))
-            await self._asked.wait()
+            await self._something_new()
             await trio.sleep(_TOGETHER_S)
             await trio.sleep_until(ended + pause)
+
+    async def _something_new(self) -> None:
+        """Wait until the kernel is to be asked again, or can be again."""
+        async with trio.open_nursery() as nursery:
+            if self._stuck is not None:
+                nursery.start_soon(self._wait_for, self._stuck)
+            await self._asked.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _wait_for(self, process: trio.Process) -> None:
+        await process.wait()
+        self.ask()
 
     async def _look(self) -> None:
         """Ask the kernel, whatever comes of it."""
@@ -166,6 +179,9 @@ class KernelPools:
             env=_ENVIRONMENT,
             cwd="/",
             start_new_session=True,  # a terminal's ^C is for the daemon, which then ends it
+            # With a user, be it the same, CPython forks. It would vfork, which stops this whole
+            # process until zpool's file has been read: from a disk that may be the one that fails.
+            user=os.geteuid(),
         )
         assert process.stdout is not None
         assert process.stderr is not None
