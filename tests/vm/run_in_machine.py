@@ -22,6 +22,7 @@ NEEDED = "zeventfs", "tests", "pyproject.toml", "setup.py", "mount.zeventfs", "R
 IN_MACHINE = """\
 set -eu
 export PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TEST_PATIENCE=6
+echo "booted in $(cut -d ' ' -f 1 /proc/uptime) s"
 modprobe --all fuse zfs
 mount -t fusectl fusectl /sys/fs/fuse/connections
 mkdir /root/checkout
