@@ -15,9 +15,12 @@ __all__ = ["NUMBERS", "STATES", "ZPOOL_VDEV_STATE", "Release", "bit_names", "rel
 
 NUMBERS: Final = frozenset(
     [
+        "cleared",
         "dio_verify_errors",
         "dropped",
         "eid",
+        "evicted",
+        "failed",
         "first_eid",
         "first_seq",
         "history_dsid",
@@ -29,9 +32,11 @@ NUMBERS: Final = frozenset(
         "last_seq",
         "pool_state",
         "prev_state",
+        "rate_limited",
         "seq",
         "time",
         "txg",
+        "unknown",
         "vdev_ashift",
         "vdev_cksum_errors",
         "vdev_cksum_n",
