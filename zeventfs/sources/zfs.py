@@ -93,6 +93,8 @@ class ZfsSource:
             self._resume(position.place)
         self._at_end = False
         self._turns = Turns(self._step, lambda: self._eids.deadline_ns, later, monotonic_ns)
+        # It is sought and read here first: a device may read in a thread once somebody listens.
+        self.drain()
         device.subscribe(self.drain)
         self.drain()
 
