@@ -88,11 +88,13 @@ class ZfsSource:
         self._begins = False  # whether the position of a life is due, its first
         self._eids: Eids[Event | _RateLimited] = Eids()
         self._causes = Causes(0)
-        self._len_max = device.losses().len_max
+        self._failed, self._len_max = device.losses()  # as they were when a hole opened last
         if position is not None and position.place is not None:
             self._resume(position.place)
         self._at_end = False
         self._turns = Turns(self._step, lambda: self._eids.deadline_ns, later, monotonic_ns)
+        # It is sought and read here first: a device may read in a thread once somebody listens.
+        self.drain()
         device.subscribe(self.drain)
         self.drain()
 
@@ -166,7 +168,7 @@ class ZfsSource:
         if anew:
             self._give_up()
             self._eids.begin(0)
-            self._causes = Causes(0)
+            self._causes, self._failed = Causes(0), 0
         elif self._eids.highest is None:  # what failed until now is nothing to us
             self._causes = Causes(self._device.losses().failed)
         self._fresh = not (life and life == self._life and self._at and _found(cursor, self._at))
@@ -218,12 +220,12 @@ class ZfsSource:
             self._eids.pass_by(_RateLimited(limited, time_ns))
 
     def _see_length(self) -> None:
-        """See how many events the queue holds, when a hole has opened.
+        """See how many events the queue holds, and how many failed, when a hole has opened.
 
         Others double that after a loss (zed does), so it is the smaller of two in a row that
         counts.
         """
-        now = self._device.losses().len_max
+        self._failed, now = self._device.losses()
         before, self._len_max = self._len_max, now
         self._eids.full = min(before, now) or now
 
@@ -254,9 +256,9 @@ class ZfsSource:
         self.events += 1
 
     def _post_missing(self, missing: Missing[Event | _RateLimited]) -> None:
-        device = self._device  # in another life its count says nothing of what is missing in this
-        failed = device.losses().failed if device.life == self._life else self._causes.failed
-        split = self._causes.split(missing, failed, self._eids.surely_failed())
+        if self._device.life == self._life:  # another's count says nothing of what is missing here
+            self._failed = self._device.losses().failed
+        split = self._causes.split(missing, self._failed, self._eids.surely_failed())
         before = missing.before
         time_ns = self._clock_ns() if before is None else before.time_ns
         self._post_known(told.missing(missing.eids, split, time_ns), missing.eids, None)
