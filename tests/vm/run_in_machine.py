@@ -20,7 +20,7 @@ LIMIT = 20 * 60.0  # seconds; the suite takes half of it
 NO_RESULT, NO_MACHINE = 6, 7  # pytest's own go up to 5
 NEEDED = "zeventfs", "tests", "pyproject.toml", "setup.py", "mount.zeventfs", "README.md", "LICENSE"
 IN_MACHINE = """\
-set -eu
+set -euo pipefail
 export PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TEST_PATIENCE=6
 echo "booted in $(cut -d ' ' -f 1 /proc/uptime) s"
 modprobe --all fuse zfs
@@ -29,7 +29,8 @@ mkdir /root/checkout
 cd /root/checkout
 tar -xf /host/checkout.tar
 python setup.py -q build_ext --inplace
-exec python -m pytest -p no:cacheprovider --timeout=300 {arguments}
+# Through a pipe, or pytest would take the console for somebody's terminal.
+python -m pytest -p no:cacheprovider --timeout=300 {arguments} 2>&1 | cat
 """
 
 
