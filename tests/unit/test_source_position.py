@@ -19,6 +19,10 @@ EPOCH = "0123456789abcdef"
 LIFE = "boot 1"
 
 
+def event(eid: int | None, source: str = "zfs") -> Event:
+    return Event.make(source, "sysevent.x", 5, eid=eid)
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "position"
@@ -39,10 +43,6 @@ def post(position: Position, *eids: int, seq: int = 0) -> None:
         posted = EidRange(eid, eid)
         position.posting(posted)
         position.posted(posted, eid, seq or eid, Causes(0))
-
-
-def event(eid: int | None, source: str = "zfs") -> Event:
-    return Event.make(source, "sysevent.x", 5, eid=eid)
 
 
 def test_at_first_there_is_none(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,12 +160,11 @@ class Killed:
         position.posting(eids)
         self._path = path
 
-    def corrected(self, *newest: tuple[int, Event]) -> Place | None:
-        """The place as it is corrected by the journal's *newest* events, and read once more."""
+    def corrected(self, seq: int, newest: Event) -> Place | None:
+        """The place as it is corrected by the journal's *newest* event, and read once more."""
 
         def events() -> Iterator[tuple[int, Event]]:
-            yield from newest
-            yield 70, event(7)
+            yield seq, newest
             raise AssertionError("older events aren't asked for")
 
         Position(self._path, EPOCH).correct(events())
@@ -176,19 +175,31 @@ class Killed:
 
 def test_an_event_that_the_journal_has_was_posted(path: Path) -> None:
     killed = Killed(path, EidRange(8, 8))
-    assert killed.corrected((73, event(8))) == Place(LIFE, 8, 8, seq=73)
+    assert killed.corrected(73, event(8)) == Place(LIFE, 8, 8, seq=73)
 
 
-def test_an_event_that_the_journal_does_not_have_was_not_posted(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("seq", "newest"),
+    [(70, event(7)), (73, event(8, "dm")), (73, event(None)), (73, event(9)), (70, event(8))],
+)
+def test_an_event_that_the_journal_does_not_have_was_not_posted(
+    path: Path, seq: int, newest: Event
+) -> None:
     killed = Killed(path, EidRange(8, 8))
-    others = (73, event(8, "dm")), (72, event(None)), (71, event(9))
-    assert killed.corrected(*others) == Place(LIFE, 7, 7, seq=70)
+    assert killed.corrected(seq, newest) == Place(LIFE, 7, 7, seq=70)
 
 
 def test_a_gap_that_the_journal_has_was_posted(path: Path) -> None:
     gap = told.missing(EidRange(8, 20), Split(evicted=9, failed=4), 5)
     killed = Killed(path, EidRange(8, 20))
-    assert killed.corrected((72, event(20, "dm")), (71, gap)) == Place(LIFE, 7, 20, told=4, seq=71)
+    assert killed.corrected(71, gap) == Place(LIFE, 7, 20, told=4, seq=71)
+
+
+def test_an_older_event_of_that_eid_is_of_another_life(path: Path) -> None:
+    position = begun(path)
+    position.posting(EidRange(1, 1))
+    position.correct(iter([(9, event(None)), (8, event(1))]))
+    assert position.place == Place(LIFE)
 
 
 def test_where_nothing_was_under_way_the_journal_is_not_asked(path: Path) -> None:

@@ -155,28 +155,22 @@ class Position:
     def correct(self, newest: Iterable[tuple[int, Event]]) -> None:
         """Take account of the journal's *newest* events, with their seqs, the newest first.
 
-        Of these only what was being posted when the daemon was killed matters, and events up to the
-        place's seq aren't asked for.
+        Of these only what was being posted when the daemon was killed matters. So it is the very
+        newest, and none other is asked for; an older one may have that EID in another life.
         """
         place = self.place
         (under_way,) = _UNDER_WAY.unpack_from(self._mapped.view, _UNDER_WAY_AT)
         if place is None or not under_way:
             return
-        for seq, event in newest:
-            if seq <= place.seq:
-                break
-            if event.source != "zfs":
-                continue
+        seq, event = next(iter(newest), (0, None))
+        if event is not None and seq > place.seq and event.source == "zfs":
+            get = event.payload.get
             if event.eid == under_way:
                 after = place.after(EidRange(under_way, under_way))
                 self._write(after._replace(at=under_way, seq=seq))
-                break
-            if event.name == GAP and event.payload.get("first_eid") == under_way:
-                eids = EidRange(under_way, event.payload.get("last_eid"))
-                failed = event.payload.get("failed", 0)
-                after = place.after(eids)
-                self._write(after._replace(told=place.told + failed, seq=seq))
-                break
+            elif event.name == GAP and get("first_eid") == under_way:
+                after = place.after(EidRange(under_way, get("last_eid")))
+                self._write(after._replace(told=place.told + get("failed", 0), seq=seq))
         self._under_way(0)
 
     def begin(self, place: Place) -> None:
