@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+import trio
 from zevents_fake import NOT_LOADED, Module, event
 
 from zeventfs.sources.device import SEEK_END, SEEK_START, DeviceError
@@ -411,6 +412,16 @@ def test_without_a_loop_nothing_is_rung_for(module: Module, loop: Loop) -> None:
     loop.over = False  # as one that hadn't begun yet
     module.post(2)
     loop.run_until(2)
+
+
+async def test_trios_loop_is_rung_for(module: Module) -> None:
+    arrived = trio.Event()
+    with KernelDevice(trio.lowlevel.current_trio_token().run_sync_soon) as device:
+        cursor = device.open()
+        device.subscribe(arrived.set)
+        module.post(1)
+        await arrived.wait()
+        assert cursor.next(nonblock=True, size=100).packed == event(1)
 
 
 def test_after_the_end_everything_is_refused(module: Module, loop: Loop) -> None:

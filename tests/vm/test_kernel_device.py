@@ -29,10 +29,11 @@ PARAMETERS = Path("/sys/module/zfs/parameters")
 PATIENCE = 60.0  # seconds; the machine may be emulated
 CLONE_NEWUSER = 0x10000000
 BLOCK = False
+TRACING = Path("/sys/kernel/tracing")
 BURST = """\
 args = ...
-for index = 1, 400 do
-    zfs.sync.set_prop(args["argv"][1], "test:burst", args["argv"][2] .. index)
+for index = 1, tonumber(args["argv"][2]) do
+    zfs.sync.set_prop(args["argv"][1], "test:burst", "n" .. index)
 end
 """
 
@@ -68,10 +69,10 @@ class Pool:
         """Have an event posted."""
         tool("zfs", "set", f"test:kernel={value}", self.name)
 
-    def burst(self) -> None:
-        """Have almost 400 events posted within milliseconds."""
+    def burst(self, count: int = 400) -> None:
+        """Have almost so many events posted within milliseconds."""
         (self.base / "burst.lua").write_text(BURST)
-        tool("zfs", "program", self.name, self.base / "burst.lua", self.name, "n")
+        tool("zfs", "program", self.name, self.base / "burst.lua", self.name, str(count))
 
     @contextmanager
     def storm(self) -> Iterator[None]:
@@ -269,36 +270,48 @@ def test_clears_in_a_storm_are_holes_and_nothing_is_read_twice(
     assert len(set(reading.eids)) == len(reading.eids)
 
 
-def test_nobody_sleeps_over_an_event_where_the_queues_lock_is_fought_for(
-    disk_pool: Pool,
-) -> None:
-    """SEEKs to no event hold the lock, so that posts come between a look and its sleep."""
-    disk_pool.burst()
-    fighting = threading.Event()
+def append(path: Path, line: str) -> None:
+    """Write behind what is there, without a seek, which tracefs doesn't know."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND)
+    os.write(fd, f"{line}\n".encode())
+    os.close(fd)
 
-    def fight() -> None:
-        zevents = Zevents("/dev/zfs")
-        while not fighting.wait(0.002):
-            with pytest.raises(OSError, match=os.strerror(errno.ENOENT)):
-                zevents.seek(1 << 62)
-        zevents.close()
 
-    fighters = [threading.Thread(target=fight) for _ in range(2)]
-    reading = Reading()
-    reading.cursor.seek(SEEK_END)
+@contextmanager
+def widened_gap() -> Iterator[None]:
+    """Have NEXT take long between its look at the queue and its sleep.
+
+    It is traced there, and each of many probes writes down a whole stack.
+    """
+    probes = TRACING / "kprobe_events"
+    if not probes.exists():
+        tool("mount", "-t", "tracefs", "none", TRACING)
+    made: list[Path] = []
     try:
-        for fighter in fighters:
-            fighter.start()
-        reading.begin()
-        with reading.device:
-            for number in range(20):
-                disk_pool.post(str(number))
-                last = newest_eid()
-                reading.run(lambda last=last: reading.eids[-1:] >= [last])  # type: ignore[misc]  # its type can't be told
+        for number in range(40):
+            append(probes, f"p:kprobes/widened{number} zfs_zevent_wait")
+            made.append(TRACING / f"events/kprobes/widened{number}")
+            (made[-1] / "trigger").write_text("stacktrace")
+            (made[-1] / "enable").write_text("1")
+        yield
     finally:
-        fighting.set()
-        for fighter in fighters:
-            fighter.join()
+        for probe in made:
+            (probe / "enable").write_text("0")
+            (probe / "trigger").write_text("!stacktrace")
+        probes.write_text("")
+
+
+def test_nobody_sleeps_over_an_event_that_comes_before_the_sleep(
+    reading: Reading, disk_pool: Pool
+) -> None:
+    reading.cursor.seek(SEEK_END)
+    with widened_gap():
+        reading.begin()
+        for number in range(20):
+            disk_pool.burst(2 + number % 5)
+            last = newest_eid()
+            reading.run(lambda last=last: last in reading.eids[-10:])  # type: ignore[misc]  # its type can't be told
+        assert sorted(reading.eids) == list(range(min(reading.eids), max(reading.eids) + 1))
 
 
 def test_a_reader_ends_at_any_moment(disk_pool: Pool) -> None:
