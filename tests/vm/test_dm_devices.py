@@ -46,6 +46,21 @@ def test_the_kernels_device_mapper_answers() -> None:
     assert answers()
 
 
+async def test_a_module_that_is_loaded_later_is_noticed_at_once(devices: MappedDevices) -> None:
+    modules = [*reversed(MODULES), "dm_thin_pool"]
+    await devices.run("modprobe", "-r", *(each for each in modules if each.startswith("dm")))
+    if answers():
+        pytest.skip("something else needs dm_mod")
+    async with devices.watched():
+        assert "modprobe dm_mod" in devices.source.status().reason
+        await devices.run("modprobe", "-a", *modules)
+        await devices.until("zeventfs.source.ready", source="dm")
+        assert devices.source.status().state is SourceState.READY
+        # it is kept from being unloaded while it is watched
+        assert await devices.run("rmmod", "dm_mod") != 0
+    assert [name for name, _ in devices.told()] == ["zeventfs.source.lost", "zeventfs.source.ready"]
+
+
 async def test_a_device_is_told_from_its_creation_to_its_removal(devices: MappedDevices) -> None:
     loop = devices.loop()
     async with devices.watched():
