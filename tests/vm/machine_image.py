@@ -8,7 +8,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ __all__ = ["NoImage", "image", "image_directory"]
 CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPE = Path(__file__).resolve().parent / "machine"
 ROOT = "root.ext4"  # made last
-BUILDING = "building-"
+LOCK = ".zeventfs-machine.lock"  # in whatever directory the image is in
+BUILDING = ".zeventfs-machine."
 TESTING = "pytest", "pytest-trio", "pytest-timeout"  # of the packages that development needs
 
 
@@ -72,10 +72,10 @@ def image() -> Path:
 @contextmanager
 def _alone(cache: Path) -> Iterator[None]:
     """Hold the lock on *cache*, in which only one image is built at a time."""
-    lock = os.open(cache / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(cache / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in cache.glob(f"{BUILDING}*"):  # by one that was killed
+        for left in cache.glob(f"{BUILDING}*/"):  # by one that was killed
             shutil.rmtree(left)
         yield
     finally:
@@ -102,4 +102,3 @@ def _build(directory: Path) -> None:
         building.rename(directory)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-        sys.stdout.flush()
