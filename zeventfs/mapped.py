@@ -39,12 +39,16 @@ class Mapped:
                     os.ftruncate(self._fd, size)
                 memory = mmap.mmap(self._fd, 0)
             except BaseException:
-                os.close(self._fd)
+                self.seal()
                 if new:
                     path.unlink()
                 raise
         self.size = len(memory)
         self.view = memoryview(memory)
+
+    def __del__(self) -> None:
+        """Close the file; what is mapped of it stays so for whoever has a view of it."""
+        self.seal()
 
     def reserve(self, start: int, end: int) -> int:
         """Allocate from *start* to at least *end*; return up to where, at most a step further.

@@ -157,7 +157,9 @@ class Terminal:
     @property
     def seen(self) -> str:
         """Everything that was written to the terminal up to now."""
-        while select.select([self._master], [], [], 0)[0]:
+        written = select.poll()
+        written.register(self._master, select.POLLIN)
+        while written.poll(0):
             try:
                 self._seen += os.read(self._master, 65536)
             except OSError:  # EIO: nobody has the terminal open any more

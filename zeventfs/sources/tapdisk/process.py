@@ -72,7 +72,9 @@ class Process:
         """Kill it, which is not waited for longer than that takes, and reap it if it is ours."""
         if self.exited is None and not self._ended():
             signal.pidfd_send_signal(self._fd, signal.SIGKILL)
-            select.select([self._fd], [], [])
+            ended = select.poll()  # select(2) knows no descriptor above 1,023
+            ended.register(self._fd, select.POLLIN)
+            ended.poll()
         self.look()
 
     def close(self) -> None:
