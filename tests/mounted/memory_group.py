@@ -5,6 +5,7 @@ Where neither can be made, a test that needs one fails.
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,30 @@ from typing import NamedTuple
 
 from waits import until
 
-__all__ = ["MemoryGroup", "memory_group"]
+__all__ = ["MemoryGroup", "hog_of", "memory_group"]
+
+# Takes all the memory there is, in pages that have to be found anew each time; what can't be found
+# ends it, and not the daemon.
+HOG = """
+import mmap, pathlib, sys
+pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
+step, file, kept = 1 << 20, open(sys.argv[1], "r+b"), []
+while True:
+    file.seek(0)
+    while file.read(step):
+        pass
+    kept.append(mmap.mmap(-1, 8 * step))
+    for at in range(0, 8 * step, 4096):
+        kept[-1][at] = 1
+"""
+
+
+def hog_of(directory: Path) -> list[str]:
+    """The command that has a group be at its limit, again and again, until it is killed."""
+    cold = directory / "cold"
+    cold.write_bytes(bytes(32 << 20))
+    again = 'while :; do nice -n 19 "$@"; done'
+    return ["sh", "-c", again, "hog", sys.executable, "-c", HOG, str(cold)]
 
 
 class MemoryGroup(NamedTuple):
@@ -29,6 +53,11 @@ class MemoryGroup(NamedTuple):
         found = re.search(r"^max (\d+)$", (self.path / "memory.events").read_text(), re.MULTILINE)
         assert found is not None
         return int(found[1])
+
+    def await_limit(self) -> None:
+        """Wait until it is at its limit once more, and more than once."""
+        least = self.refusals
+        until(lambda: self.refusals > least + 10, "its limit", limit=20.0)
 
     @contextmanager
     def joined(self) -> Iterator[None]:

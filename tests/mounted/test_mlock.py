@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import Mount
 from lines import account, events, labels
-from memory_group import memory_group
+from memory_group import hog_of, memory_group
 from mounted_tree import CHECKOUT, MOUNT_FAILURE, Mounted
 from programs import Program, run
 from test_crowd import CROWD, waiting
@@ -24,21 +24,6 @@ ON_DISK = r"mlock: .* is on a disk: no event would survive the daemon"  # where 
 
 SYS_PROCESS_MADVISE = 440  # asm-generic/unistd.h: the same on all architectures
 MADV_PAGEOUT = 21
-
-# Takes all the memory there is, in pages that have to be found anew each time; what can't be found
-# ends it, and not the daemon.
-HOG = """
-import mmap, pathlib, sys
-pathlib.Path("/proc/self/oom_score_adj").write_text("1000")
-step, file, kept = 1 << 20, open(sys.argv[1], "r+b"), []
-while True:
-    file.seek(0)
-    while file.read(step):
-        pass
-    kept.append(mmap.mmap(-1, 8 * step))
-    for at in range(0, 8 * step, 4096):
-        kept[-1][at] = 1
-"""
 
 
 def of(pid: int, file: str, key: str) -> int:
@@ -140,20 +125,16 @@ def blocked(mounted: Mounted) -> Program:
 def test_under_memory_pressure_a_blocked_reader_is_told(mount: Mount, tmp_path: Path) -> None:
     mounted = mount("mlock", "retain=8M", start=False)
     mounted.expects(ON_DISK)
-    cold = tmp_path / "cold"
-    cold.write_bytes(bytes(32 << 20))
-    again = 'while :; do nice -n 19 "$@"; done'
     with memory_group(128 << 20) as group:
         with group.joined():
             mounted.start()
-            hog = mounted.program("sh", "-c", again, "hog", sys.executable, "-c", HOG, cold)
+            hog = mounted.program(*hog_of(tmp_path))
         pid = daemon(mounted)
         reader = blocked(mounted)
         faults = major_faults(pid)
         made = []
         for _ in range(5):
-            refused = group.refusals
-            until(lambda least=refused: group.refusals > least + 10, "its limit", limit=20.0)  # type: ignore[misc]  # mypy can't infer a lambda's default
+            group.await_limit()
             made += mounted.post()
             reader.await_output(f'"{made[-1]} ')
         assert labels(events(reader.whole_lines))[-5:] == made
