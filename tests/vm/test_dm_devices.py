@@ -47,13 +47,14 @@ def test_the_kernels_device_mapper_answers() -> None:
 
 
 async def test_a_module_that_is_loaded_later_is_noticed_at_once(devices: MappedDevices) -> None:
-    modules = ["dm_thin_pool", *reversed(MODULES)]
-    await devices.run("modprobe", "-r", *(each for each in modules if each.startswith("dm")))
+    needed = "dm_persistent_data", "dm_bio_prison", "dm_bufio", "dm_region_hash", "dm_log"
+    for module in ("dm_thin_pool", *reversed(MODULES[1:]), *needed, "dm_mod"):
+        await devices.run("rmmod", module)
     if answers():
         pytest.skip("something else needs dm_mod")
     async with devices.watched():
         assert "modprobe dm_mod" in devices.source.status().reason
-        await devices.run("modprobe", "-a", *modules)
+        await devices.run("modprobe", "-a", *MODULES, "dm_thin_pool")
         await devices.until("zeventfs.source.ready", source="dm")
         assert devices.source.status().state is SourceState.READY
         # it is kept from being unloaded while it is watched
