@@ -21,7 +21,8 @@ NO_RESULT, NO_MACHINE = 6, 7  # pytest's own go up to 5
 NEEDED = "zeventfs", "tests", "pyproject.toml", "setup.py", "mount.zeventfs", "README.md", "LICENSE"
 IN_MACHINE = """\
 set -euo pipefail
-export PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TEST_PATIENCE=10
+# What 64 readers of a storm write is more than there is memory for.
+export PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 TEST_PATIENCE=10 TMPDIR=/var/tmp
 echo "booted in $(cut -d ' ' -f 1 /proc/uptime) s"
 modprobe --all fuse zfs
 mount -t fusectl fusectl /sys/fs/fuse/connections
