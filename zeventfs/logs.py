@@ -47,7 +47,12 @@ class _Syslog(_Patient, logging.handlers.SysLogHandler):
 
 
 class _File(_Patient, logging.handlers.WatchedFileHandler):
-    pass
+    def emit(self, record: logging.LogRecord) -> None:
+        """Also where the file can't be opened anew, which logging's own raises."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
 
 
 class _Queued(_Patient, logging.handlers.QueueHandler):
@@ -90,7 +95,11 @@ def apart() -> Iterator[None]:
         with suppress(queue.Full):
             records.put(None, timeout=LAST_WORDS_S)
         writer.join(LAST_WORDS_S)
-        root.handlers = handlers
+        if writer.is_alive():  # it holds a handler's lock, which logging.shutdown would wait for
+            root.handlers = [logging.NullHandler()]
+            logging._handlerList.clear()  # type: ignore[attr-defined]  # noqa: SLF001 - no other way
+        else:
+            root.handlers = handlers
 
 
 def _write(

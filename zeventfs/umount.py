@@ -161,6 +161,9 @@ def _end_daemon(path: Path, runtime: Path, pidfd: int, patience: float) -> None:
     except ProcessLookupError:
         pass  # it went by itself just now
     if not _ended(pidfd, patience):
+        if not (runtime / "pid").exists() and not _is_ours(path):  # the last that it removes
+            log.warning("a thread of the daemon of %s hangs in the kernel; the mount is gone", path)
+            return
         log.warning("the daemon of %s did not end in %g s: aborting its connection", path, patience)
         _abort(path)
         with suppress(ProcessLookupError):

@@ -123,6 +123,7 @@ class _Loop:
         self._lock = threading.Lock()
         self._token: trio.lowlevel.TrioToken | None = None
         self._early: list[Callable[[], None]] = []
+        self._over = False
 
     def wake(self, call: Callable[[], None]) -> None:
         """Have *call* called in the loop's thread; from any thread."""
@@ -134,7 +135,12 @@ class _Loop:
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         """Have *call* called after so many *seconds*, and never at once; from the loop's thread."""
-        self.wake(lambda: self._nursery.start_soon(self._after, seconds, call))
+
+        def begin() -> None:
+            if not self._over:  # else nothing may begin in the nursery any more
+                self._nursery.start_soon(self._after, seconds, call)
+
+        self.wake(begin)
 
     @staticmethod
     async def _after(seconds: float, call: Callable[[], None]) -> None:
@@ -147,9 +153,12 @@ class _Loop:
             with self._lock:
                 self._token = trio.lowlevel.current_trio_token()
                 early, self._early = self._early, []
-            for call in early:
-                call()
-            await trio.sleep_forever()
+            try:
+                for call in early:
+                    call()
+                await trio.sleep_forever()
+            finally:
+                self._over = True
 
 
 def _kernel(loop: _Loop) -> KernelDevice:

@@ -12,6 +12,7 @@ __all__ = ["Mount", "mount", "mounted"]
 # suite starts would ignore them too: no Ctrl-C would end a blocked reader.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup(1) has it ignored
 
 
 @pytest.fixture

@@ -526,6 +526,7 @@ def test_a_device_that_is_lost_while_it_is_sought_is_lost(
         raise DeviceError(errno.ESHUTDOWN, "gone")
 
     monkeypatch.setattr("zeventfs.simulator.ring.RingCursor.seek", gone)
+    monkeypatch.setattr("zeventfs.simulator.ring.RingCursor.waiting", lambda _: 0)
     assert mount.start().status().reason == "gone"
     assert mount.told == [1, lost("gone")]
     assert len(caplog.records) == 1

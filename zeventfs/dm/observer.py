@@ -103,6 +103,7 @@ class Observer:
         self._everything = True
         self._wanted: dict[str, None] = {}
         self._newcomers: dict[str, _Newcomer] = {}
+        self._before: set[str] = set()  # were there when it all began, and have yet to be read
         self._past: dict[str, int] = {}  # DISKSEQ of the device that a number last was of
         self._numbers = Numbers()
         self._overflowed = False
@@ -121,6 +122,8 @@ class Observer:
         self._numbers.take(uevent.seqnum)
         self._everything = self._everything or bool(self._numbers)
         if self._begun and uevent.dev is not None and not uevent.synthetic:
+            if uevent.action in {"add", "remove"}:
+                self._before.discard(uevent.dev)
             self._hear(uevent.dev, uevent, now_ns)
         return self._done()
 
@@ -171,7 +174,11 @@ class Observer:
     # Readings
 
     def take_all(
-        self, devices: Iterable[DeviceFacts], now_ns: int, seqnum: int | None = None
+        self,
+        devices: Iterable[DeviceFacts],
+        now_ns: int,
+        seqnum: int | None = None,
+        unread: Iterable[str] = (),
     ) -> list[Event]:
         """Take the facts of all devices that there are; others are gone.
 
@@ -183,15 +190,20 @@ class Observer:
         """
         self._settle(now_ns, seqnum)
         found = {facts.dev: facts for facts in devices}
+        there = set(unread)
         for device in [*self.devices.at.values()]:
-            if device.facts.dev not in found:
+            if device.facts.dev not in found and device.facts.dev not in there:
                 self._remove(device, now_ns)
         for facts in found.values():
             self._read(facts, now_ns)
+        if not self._begun:
+            self._before = there
         self._begun = True
         self._everything = False
-        self._wanted.clear()
-        self._newcomers.clear()
+        self._wanted = dict.fromkeys(there)
+        self._newcomers = {
+            dev: newcomer for dev, newcomer in self._newcomers.items() if dev in there
+        }
         return self._done()
 
     def take_list(self, listed: Iterable[Listed], now_ns: int) -> list[Event]:
@@ -236,11 +248,13 @@ class Observer:
         diskseq, heard = newcomer or _Newcomer(None, 0)
         # of the time, so that it is no device's that a daemon before this one told of
         self._serial = max(self._serial + 1, now_ns)
-        device = Device(self._serial, facts, now_ns, heard if self._begun else None, diskseq)
-        device.awaited = self._begun and newcomer is None
+        new = self._begun and facts.dev not in self._before
+        self._before.discard(facts.dev)
+        device = Device(self._serial, facts, now_ns, heard if new else None, diskseq)
+        device.awaited = new and newcomer is None
         self.devices.put(device)
         self._bells[self.devices.changed] = None
-        if self._begun:
+        if new:
             self._tell(device, device.begin(now_ns), now_ns)
 
     def _remove(self, device: Device, now_ns: int, seqnum: int | None = None) -> None:

@@ -20,6 +20,8 @@ _HEAD: Final = re.compile(rb"([a-z]+)@(/[^\0]*)\0")
 _SEQNUM: Final = re.compile(rb"\0SEQNUM=(\d{1,20})\0")
 _DEV: Final = re.compile(r"\d{1,10}:\d{1,10}")
 _UDEV: Final = b"libudev\0"
+_MAJOR: Final = 2**12 - 1  # MINORBITS of kdev_t.h
+_MINOR: Final = 2**20 - 1
 _U32: Final = 2**32 - 1
 _U64: Final = 2**64 - 1
 
@@ -80,7 +82,7 @@ def parse(datagram: bytes) -> Uevent:
         action,
         devpath,
         _number(keys, "SEQNUM", _U64),
-        f"{_number(keys, 'MAJOR', _U32)}:{_number(keys, 'MINOR', _U32)}",
+        f"{_number(keys, 'MAJOR', _MAJOR)}:{_number(keys, 'MINOR', _MINOR)}",
         _number(keys, "DISKSEQ", _U64) if "DISKSEQ" in keys else None,
         "DM_COOKIE" in keys,
         "SYNTH_UUID" in keys,

@@ -158,11 +158,15 @@ class ZfsSource:
         Raises DeviceError when it isn't there.
         """
         cursor = self._open()
-        try:
-            cursor.next(nonblock=True, size=0)
-        except DeviceError as error:
-            if error.errno != errno.ENOENT and not (error.errno == errno.ENOMEM and error.needed):
-                raise
+        # What is read before the cursor is moved takes the kernel's `dropped` with it.
+        if self._state is SourceState.LOST or not self._life or self._device.life != self._life:
+            try:
+                cursor.next(nonblock=True, size=0)
+            except DeviceError as error:
+                if error.errno != errno.ENOENT and not (
+                    error.errno == errno.ENOMEM and error.needed
+                ):
+                    raise
         life = self._device.life
         anew = bool(self._life) and life != self._life
         if anew:
@@ -369,6 +373,8 @@ def _found(cursor: Cursor, eid: int) -> bool:
     try:
         cursor.seek(eid)
     except DeviceError as error:
+        if error.errno == errno.ESHUTDOWN and cursor.waiting():
+            return False  # lost again, after events that were read ahead and are still to be taken
         if error.errno != errno.ENOENT:
             raise
         cursor.seek(SEEK_START)

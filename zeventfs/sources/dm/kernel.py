@@ -43,6 +43,7 @@ class KernelDeviceMapper:
     def __init__(self, path: str = CONTROL, module: Path = _MODULE) -> None:
         self._path = path
         self._module = module
+        self._asked: set[int] = set()
 
     def uevents(self) -> Uevents:
         return _Netlink()
@@ -50,7 +51,7 @@ class KernelDeviceMapper:
     def control(self) -> Control:
         if not self._module.exists():
             raise OSError(errno.ENODEV, _MISSING)
-        return _ControlDevice(self._path)
+        return _ControlDevice(self._path, self._asked)
 
     def uses(self) -> Uses:
         return _Closings(Path(self._path).parent)
@@ -108,9 +109,10 @@ def _sender(port: int, ancillary: list[tuple[int, int, bytes]]) -> int:
 class _ControlDevice:
     """An open control device."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, asked: set[int]) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._asked: set[int] = set()  # devices that are being asked how they stand
+        # devices that are being asked how they stand, through one that was closed since, too
+        self._asked = asked
 
     def fileno(self) -> int:
         return self._fd
@@ -134,10 +136,15 @@ class _ControlDevice:
             finally:
                 self._asked.discard(dev)
 
-        await trio.to_thread.run_sync(asked, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(asked, abandon_on_cancel=True, limiter=_unlimited())
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _unlimited() -> trio.CapacityLimiter:
+    """For one thread: those that hang must not count among the others of the mount."""
+    return trio.CapacityLimiter(1)
 
 
 class _Closings:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from zeventfs.dm.uevent import Uevent
 
-__all__ = ["in_order"]
+__all__ = ["ends_within_run", "in_order"]
 
 
 def in_order(received: Sequence[Uevent]) -> Sequence[Uevent]:
@@ -23,6 +23,15 @@ def in_order(received: Sequence[Uevent]) -> Sequence[Uevent]:
         for place, each in zip(of_one, events, strict=True):
             ordered[place] = each
     return ordered
+
+
+def ends_within_run(received: Sequence[Uevent]) -> bool:
+    """Whether path events that were sent the last first may go on behind *received*."""
+    if not received or received[-1].path is None:
+        return False
+    dev, last = received[-1].dev, received[-1].path.number
+    before = next((each for each in received[-2::-1] if each.dev == dev and each.path), None)
+    return before is None or _number(before) > last
 
 
 def _number(event: Uevent) -> int:

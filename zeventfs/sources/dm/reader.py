@@ -69,7 +69,7 @@ class Reader:
         """Whether a device is as *known*, as far as its head tells; not so if it can't be asked."""
         try:
             head, _ = await self._ask(Command.DEV_STATUS, known.dev)
-        except OSError:
+        except (OSError, Malformed):
             return False
         return facts(head, (), ()) == known._replace(targets=())
 

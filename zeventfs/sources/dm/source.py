@@ -26,7 +26,7 @@ from zeventfs.nvlist import Type
 from zeventfs.sources.dm.boundary import DeviceMapper, Received, Uevents
 from zeventfs.sources.dm.complaints import Complaints
 from zeventfs.sources.dm.opened import Opened, opened
-from zeventfs.sources.dm.order import in_order
+from zeventfs.sources.dm.order import ends_within_run, in_order
 from zeventfs.sources.dm.reader import Reader
 from zeventfs.sources.status import SourceState, SourceStatus
 
@@ -40,6 +40,7 @@ _AT_ONCE: Final = 64  # datagrams, or devices, before others get a turn
 # Of these before what they are about is read all the same: then a reading is ahead of what waits,
 # and what was told by it, and was counted as not told, can't be told apart for ever.
 _TURNS: Final = 2048
+_MOST_HELD: Final = 8192  # uevents, until their order is known
 _FIRST_S: Final = 2.0  # the mount waits so long for all devices to be known
 _SLOW_S: Final = 1.0  # for one device's answer; a pool of thin volumes may wait for its disk
 _AGAIN_S: Final = 1.0  # until a device is asked again that didn't answer, or nonsense
@@ -185,14 +186,26 @@ class DmSource:
 
     async def _take_waiting(self, uevents: Uevents) -> bool:
         """Take what waits, or as much of it as may be taken before one reads: whether it is all."""
+        held: list[Uevent] = []
+        is_all = False
         for _ in range(_TURNS):
             taken, is_all = self._receive(uevents)
-            for each in in_order(taken):
-                self._tell(self._observer.take_uevent(each, self._clock_ns()))
+            held += taken
+            if is_all or len(held) >= _MOST_HELD or not ends_within_run(held):
+                for count, each in enumerate(in_order(held), 1):
+                    self._tell(self._observer.take_uevent(each, self._clock_ns()))
+                    if count % _AT_ONCE == 0:
+                        await trio.lowlevel.cancel_shielded_checkpoint()  # none is lost
+                held.clear()
             if is_all:
-                return True
-            await trio.lowlevel.checkpoint()
-        return False
+                break
+            if held:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            else:
+                await trio.lowlevel.checkpoint()
+        for each in in_order(held):
+            self._tell(self._observer.take_uevent(each, self._clock_ns()))
+        return is_all
 
     def _receive(self, uevents: Uevents) -> tuple[list[Uevent], bool]:
         """What waits, or _AT_ONCE of it; whether it is all."""
@@ -235,15 +248,16 @@ class DmSource:
         if not await self._take_waiting(uevents):
             told = None  # and yet to be taken
         devices = []
+        unread = []
         for listed in await reader.devices():
             try:
                 facts = await self._read(reader, listed.dev)
             except _Unread:
-                known = self.devices.get(listed.name)
-                facts = None if known is None else known.facts
-            if facts is not None:
-                devices.append(facts)
-        self._tell(self._observer.take_all(devices, self._clock_ns(), told))
+                unread.append(listed.dev)
+            else:
+                if facts is not None:
+                    devices.append(facts)
+        self._tell(self._observer.take_all(devices, self._clock_ns(), told, unread))
 
     async def _read_wanted(self, reader: Reader, uevents: Uevents) -> bool:
         """Read what is wanted, and can be read; whether there was such."""

@@ -114,8 +114,11 @@ class KernelDevice:
         self._rung = True
         try:
             self._wake(self._arrived)
-        except RuntimeError:  # the loop is over, or hasn't begun: who begins it looks by himself
-            self._rung = False
+        except BaseException as error:
+            self._rung = False  # the next one must ring
+            # RuntimeError: the loop is over, or hasn't begun, and who begins it looks by himself.
+            if not isinstance(error, RuntimeError):
+                raise
 
     def _arrived(self) -> None:
         self._rung = False  # before they look: what comes after their last look rings again

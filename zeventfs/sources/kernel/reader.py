@@ -106,10 +106,15 @@ class Reader:
         # What is sent to the process as a whole is for the main thread to hear.
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - {WAKING})
         while not self._backlog.ended:
-            if self._zevents is not None:
-                self._drain(self._zevents)
-            elif not self._backlog.wait_for_end(_LOOK_S):
-                self._look()
+            try:
+                if self._zevents is not None:
+                    self._drain(self._zevents)
+                elif not self._backlog.wait_for_end(_LOOK_S):
+                    self._look()
+            except Exception as error:  # without this thread nothing would ever come again
+                log.exception("looking for /dev/zfs broke off")
+                self._close()
+                self._tell_lost(repr(error))
 
     def _look(self) -> None:
         """Open the device, if it is there to be read, and go on where that was left."""

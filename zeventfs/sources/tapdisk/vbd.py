@@ -39,14 +39,16 @@ class Found:
     """A tapdisk that was found or spawned: its process, and whom to ask.
 
     `listed` is what its last LIST said, None before the first; `trouble` why it doesn't answer as
-    it should, empty while it does. It is `met` once it may be asked.
+    it should, empty while it does; `cut` since when its answers are cut off, None while they
+    aren't. It is `met` once it may be asked.
     """
 
-    __slots__ = ("client", "listed", "met", "process", "trouble")
+    __slots__ = ("client", "cut", "listed", "met", "process", "trouble")
 
     def __init__(self, process: Process, path: str) -> None:
         self.process = process
         self.client = Tapdisk(path)
+        self.cut: float | None = None
         self.met = False
         self.listed: tuple[Listed, ...] | None = None
         self.trouble = ""

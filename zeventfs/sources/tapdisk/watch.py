@@ -23,6 +23,7 @@ from zeventfs.tapdisk.client import Gone
 from zeventfs.tapdisk.protocol import (
     Lied,
     Listed,
+    Partial,
     TapdiskError,
     ask_list,
     control_pid,
@@ -36,6 +37,7 @@ __all__ = ["Heard", "Watch"]
 log = logging.getLogger(__name__)
 
 _ANSWER_S: Final = 2.0
+_EXITING_S: Final = 1.0  # from the end of its socket to that of the process, at most
 _MEETING_S: Final = 1.0  # from the socket's name to its being listened on
 _MEETING_AGAIN_S: Final = 0.02
 _ORPHANED: Final = 2  # times in a row that a marked minor was in nobody's list
@@ -264,6 +266,12 @@ class Watch:
     def _hear(self, found: Found, answer: tuple[Listed, ...] | TapdiskError) -> None:
         if found.process.look() is not None:
             return  # which is told elsewhere
+        if not isinstance(answer, Gone | Partial):
+            found.cut = None
+        elif not found.trouble:  # one that is about to exit cuts its answers too
+            found.cut = found.cut or trio.current_time()
+            if trio.current_time() < found.cut + _EXITING_S:
+                return
         if isinstance(answer, TapdiskError):
             if found.trouble != str(answer):
                 found.trouble = str(answer)
