@@ -174,6 +174,16 @@ async def test_flaps_that_are_told_together_are_all_told_and_no_more(
     assert told.total() == count
 
 
+async def test_many_flaps_that_are_told_together_end_as_they_did(world: World) -> None:
+    world.devices.create("mp", [multipath()])
+    async with world.watching():
+        with world.devices.together():
+            for _ in range(50):
+                world.devices.fail_path("mp", "7:1")
+                world.devices.reinstate_path("mp", "7:1")
+        assert await world.classes() == ["dm.path.failed", "dm.path.reinstated"] * 50
+
+
 async def test_others_get_their_turn_in_a_storm(world: World) -> None:
     world.devices.create("mp", [multipath()])
     turns = 0
@@ -409,6 +419,46 @@ async def test_a_device_that_could_not_be_read_at_first_is_known_later(
         await trio.sleep(1.5)
         assert list(world.source.devices) == ["lin"]
     assert autojump_clock.current_time() < 3
+
+
+async def test_a_device_that_could_not_be_read_at_first_was_there_and_is_heard_later(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.devices.create("mp", [multipath()])
+    world.mapper.spoil = refuse(errno.EBUSY, [1])
+    async with world.watching():
+        await trio.sleep(1.5)
+        assert await world.classes() == [], "it isn't new"
+        world.devices.suspend("mp")
+        world.devices.resume("mp")
+        world.devices.fail_path("mp", "7:1")
+        assert sorted(await world.classes()) == ["dm.path.failed", "dm.resumed"]
+    assert autojump_clock.current_time() < 3
+
+
+async def test_a_device_that_is_renamed_while_it_does_not_answer_stays_the_same(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    world.devices.create("mp", [multipath()])
+    async with world.watching():
+        known = world.source.devices.get("mp")
+        world.mapper.spoil = refuse(errno.EBUSY, [1, 2])
+        world.devices.lose(1)
+        world.devices.rename("mp", "mpatha")
+        world.devices.fail_path("mpatha", "7:1")
+        await trio.sleep(3)
+        assert world.source.devices.get("mpatha") is known
+        assert "dm.removed" not in await world.classes()
+    assert autojump_clock.current_time() < 6
+
+
+async def test_what_is_asked_of_a_device_in_short_may_be_nonsense(world: World) -> None:
+    world.devices.create("mp", [multipath()])
+    async with world.watching():
+        world.mapper.spoil = damage(Command.DEV_STATUS, 0, 5)  # the version
+        world.devices.suspend("mp")
+        assert await world.classes() == ["dm.suspended"]
+        assert world.source.status().state is SourceState.READY
 
 
 class Deaf:

@@ -6,7 +6,7 @@ from dm_facts import path_uevent, two_groups, uevent
 from zeventfs.dm.paths import Paths
 from zeventfs.dm.status import multipath
 from zeventfs.dm.uevent import PathAction
-from zeventfs.sources.dm.order import in_order
+from zeventfs.sources.dm.order import ends_within_run, in_order
 
 NOW = 1000
 
@@ -18,6 +18,15 @@ def test_path_events_that_came_the_last_first_are_put_in_order() -> None:
     first = path_uevent("FAILED", "7:1", 1, 1, 13)
     assert in_order([third, other, second, first]) == [first, other, second, third]
     assert in_order([]) == []
+
+
+def test_a_run_that_counts_down_may_go_on() -> None:
+    third, second, first = (path_uevent("FAILED", "7:1", number, 1, 9) for number in (3, 2, 1))
+    assert ends_within_run([third])
+    assert ends_within_run([third, second])
+    assert not ends_within_run([first, second])
+    assert not ends_within_run([third, uevent("change", 2, 11)])
+    assert not ends_within_run([])
 
 
 def test_path_events_of_other_devices_stay_in_their_places() -> None:

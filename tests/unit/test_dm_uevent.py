@@ -79,6 +79,8 @@ def test_all_recorded_datagrams_are_uevents() -> None:
         (WHOLE.replace(b"SEQNUM=7", b"SEQNUM=\xd9\xa3"), "SEQNUM is no number"),
         (WHOLE.replace(b"SEQNUM=7", b"SEQNUM=99999999999999999999"), "SEQNUM is no number"),
         (WHOLE.replace(b"MINOR=3", b"MINOR= 3"), "MINOR is no number"),
+        (WHOLE.replace(b"MAJOR=253", b"MAJOR=4096"), "MAJOR is no number"),
+        (WHOLE.replace(b"MINOR=3", b"MINOR=1048576"), "MINOR is no number"),
         (WHOLE.replace(b"MAJOR=253\0", b""), "MAJOR is no number"),
         (WHOLE.replace(b"DISKSEQ=9", b"DISKSEQ=x"), "DISKSEQ is no number"),
         (WHOLE.replace(b"SUBSYSTEM=block", b"SUBSYSTEM"), "no KEY=VALUE"),

@@ -34,6 +34,35 @@ with logs.apart():
         assert taken == list(range(logs.WAITING)), "in order, from the first"
 """
 
+TO_WHAT_IS_GONE = """
+import logging, pathlib, shutil, sys
+from zeventfs import logs
+place = pathlib.Path(sys.argv[1])
+place.mkdir()
+logs.begin(str(place / "log"))
+shutil.rmtree(place)
+logging.warning("lost")
+place.mkdir()
+logging.warning("found")
+assert "found" in (place / "log").read_text()
+print("on it goes")
+"""
+
+HANGING_AT_THE_END = """
+import logging, os, sys
+from zeventfs import logs
+logs.LAST_WORDS_S = 0.1
+os.mkfifo(sys.argv[1])
+reading = os.open(sys.argv[1], os.O_RDONLY | os.O_NONBLOCK)
+logs.begin(sys.argv[1])
+with logs.apart():
+    for number in range(2 * logs.WAITING):
+        logging.warning("%d %s", number, "x" * 1000)
+logging.warning("and after")
+logging.shutdown()
+print("on it goes")
+"""
+
 LAST_WORDS = """
 import logging, sys
 from zeventfs import logs
@@ -73,6 +102,15 @@ def test_who_logs_apart_does_not_wait_for_a_place_that_hangs(tmp_path: Path) -> 
         [sys.executable, "-c", TO_HANGING, tmp_path / "hanging"], capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"on it goes\n", b"")
+
+
+@pytest.mark.parametrize("program", [TO_WHAT_IS_GONE, HANGING_AT_THE_END])
+def test_a_place_that_is_gone_or_hangs_ends_nothing(tmp_path: Path, program: str) -> None:
+    place = tmp_path / "place"
+    done = subprocess.run(
+        [sys.executable, "-c", program, place], capture_output=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, b"on it goes\n"), done.stderr
 
 
 def test_what_was_logged_apart_last_is_written_each_record_one_line(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from zeventfs import zfs_events
 from zeventfs.config import parse
 from zeventfs.event import Event
 from zeventfs.simulator.inject import MAX_BYTES
-from zeventfs.zfs_events import ZfsEvents, _pieces
+from zeventfs.zfs_events import ZfsEvents, _Loop, _pieces
 
 CORPUS = Path(__file__).parents[1] / "corpus" / "zevents.jsonl"
 
@@ -77,3 +77,18 @@ async def test_a_bug_in_a_replay_is_not_the_end_of_the_tree(
     await run(replaying)
     assert [event.name for event in posted] == ["zeventfs.source.end"]
     assert len(caplog.records) == 1
+
+
+async def test_nothing_more_begins_in_a_loop_that_is_over() -> None:
+    loop = _Loop()
+    called: list[str] = []
+    loop.later(0, lambda: called.append("early"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(loop.run)
+        with trio.fail_after(5):
+            while not called:  # noqa: ASYNC110 - what is called is no event of trio
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    loop.later(0, lambda: called.append("late"))
+    await trio.sleep(0.05)
+    assert called == ["early"]
