@@ -639,6 +639,45 @@ async def test_a_device_that_does_not_answer_holds_up_nobody_for_long(
     assert autojump_clock.current_time() < 10
 
 
+async def test_a_device_that_always_takes_its_time_is_read_and_delays_no_other(
+    world: World, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.devices.create("pool", [ThinPool(8192, "7:5", "7:6", 100, 200, 20)])
+    world.devices.create("mp", [multipath()])
+    original = world.mapper.control
+
+    class Slow:
+        def __init__(self) -> None:
+            self._control = original()
+            self.fileno = self._control.fileno
+            self.close = self._control.close
+
+        async def ioctl(self, command: int, buffer: bytearray) -> None:
+            await self._control.ioctl(command, buffer)
+            if command == Command.TABLE_STATUS and b"thin-pool" in buffer:
+                await trio.sleep(1.5)
+
+    async with world.watching():
+        monkeypatch.setattr(world.mapper, "control", Slow)
+        world.mapper.spoil = refuse(errno.ENOTTY, [1])
+        world.devices.use_group("mp", 2)  # and so all is opened anew
+        await trio.sleep(20)
+        assert world.source.status().state is SourceState.READY
+        world.posted.clear()
+        world.devices.fill_pool("pool", 190)
+        begun = trio.current_time()
+        for _ in range(3):
+            world.devices.fail_path("mp", "7:1")
+            world.devices.reinstate_path("mp", "7:1")
+            await trio.sleep(1)
+        await trio.sleep(3)
+        told = [event.name for event in world.posted]
+        assert told.count("dm.path.failed") == told.count("dm.path.reinstated") == 3
+        assert told.count("dm.thin.low_water") == 1
+        assert trio.current_time() < begun + 7
+    assert autojump_clock.current_time() < 60
+
+
 async def test_what_cannot_be_posted_does_not_end_the_source(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -82,6 +82,9 @@ class DmSource:
         self._observer = Observer()
         self._complaints = Complaints(name, log, clock_ns)
         self._unread: set[str] = set()
+        self._slow: set[str] = set()  # devices that are read while others are followed
+        self._heard: set[str] = set()  # of these, those of which uevents have told meanwhile
+        self._reader: Reader | None = None
         self._known = trio.Event()  # all devices, or that they can't be known
         self._appeared = False  # the control device, by a uevent
         self._state = SourceState.READY
@@ -115,8 +118,8 @@ class DmSource:
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Watch until cancelled; it has started when all devices are known, or won't be soon."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._watch)
             with trio.move_on_after(_FIRST_S):
                 await self._known.wait()
             task_status.started()
@@ -152,7 +155,7 @@ class DmSource:
         """Follow the devices until they can't be asked any more: why."""
         try:
             with opened(self._device_mapper, uevents) as all_open:
-                reader = Reader(all_open.control)
+                reader = self._reader = Reader(all_open.control)
                 await reader.check()
                 await reader.arm()
                 await self._read_all(reader, uevents)
@@ -238,6 +241,8 @@ class DmSource:
             return None
         if taken.devpath == _CONTROL and taken.action == "add":
             self._appeared = True
+        if taken.dev in self._slow:
+            self._heard.add(taken.dev)
         return taken
 
     # Devices
@@ -265,7 +270,7 @@ class DmSource:
         if wanted.everything:
             await self._read_all(reader, uevents)
             return True
-        return await self._read_each(reader, set(wanted.devs) - self._unread)
+        return await self._read_each(reader, set(wanted.devs) - self._unread - self._slow)
 
     async def _read_each(self, reader: Reader, devs: Iterable[str]) -> bool:
         """Read the devices *devs*, major:minor each; whether there were any."""
@@ -279,11 +284,16 @@ class DmSource:
 
     async def _read(self, reader: Reader, dev: str) -> DeviceFacts | None:
         """How a device stands; None if it is gone. Raises _Unread for now, and OSError for good."""
+        if dev in self._slow:
+            raise _Unread
         try:
             with trio.fail_after(_SLOW_S):
                 return await reader.device(dev)
         except trio.TooSlowError:
             self._complaints.take("slow", f"device {dev} does not say how it stands")
+            self._slow.add(dev)
+            self._nursery.start_soon(self._read_slow, reader, dev)
+            raise _Unread from None
         except Malformed as error:
             self._complaints.take("answer", f"device {dev}: {error}")
         except OSError as error:
@@ -291,6 +301,23 @@ class DmSource:
                 raise
         self._unread.add(dev)
         raise _Unread
+
+    async def _read_slow(self, reader: Reader, dev: str) -> None:
+        """Read a device that takes its time, and again if uevents told of it meanwhile."""
+        try:
+            while self._reader is reader:  # another one reads all anew
+                self._heard.discard(dev)
+                try:
+                    facts = await reader.device(dev)
+                except (OSError, Malformed):  # it may still owe the answer of before
+                    await trio.sleep(_AGAIN_S)
+                    continue
+                if dev not in self._heard:
+                    self._tell(self._observer.take(dev, facts, self._clock_ns()))
+                    return
+        finally:
+            self._slow.discard(dev)
+            self._heard.discard(dev)
 
     async def _look(self, reader: Reader) -> None:
         """Find the devices that are otherwise than they are known, and read these."""
