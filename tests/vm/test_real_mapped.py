@@ -60,10 +60,10 @@ def test_a_path_failure_reaches_its_reader_under_memory_pressure(
         mounted = mount("mlock", source="dm", start=False)
         with group.joined():
             mounted.start()
+            (pid,) = mounted.processes()
             hog = mounted.program(*hog_of(tmp_path))
         cat = mounted.program("cat", mounted.path("dm/mp/stream"))
         cat.await_blocked()
-        (pid,) = mounted.processes()
         before = _major_faults(pid)
         took = []
         for _ in range(FLAPS):
