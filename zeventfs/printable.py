@@ -6,7 +6,7 @@ that distinct names stay distinct and the name can be had back (`urllib.parse.un
 
 from urllib.parse import quote
 
-__all__ = ["printable"]
+__all__ = ["printable", "shown"]
 
 _AS_THEY_ARE = "_.-~:@+="
 _DOTS = {"": "%00", ".": "%2E", "..": "%2E%2E"}  # no name has a byte 0
@@ -18,3 +18,8 @@ def printable(name: str) -> str:
     There is no space, slash, comma or parenthesis in it, nor a wildcard of glob(7).
     """
     return _DOTS.get(name) or quote(name, _AS_THEY_ARE, errors="surrogateescape")
+
+
+def shown(text: str) -> str:
+    """*text* for a person, in printable characters: others as Python escapes them."""
+    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text])

@@ -1,10 +1,11 @@
 """What happens to mapped devices is told, whatever device-mapper does."""
 
 import errno
+import functools
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -604,6 +605,24 @@ async def test_a_control_device_that_fails_is_a_loss(
     assert autojump_clock.current_time() < 7
 
 
+def slow_pools(world: World, wait: Callable[[], Awaitable[object]]) -> Callable[[], Control]:
+    """Open a control device that answers for a pool of thin volumes after *wait* alone."""
+    original = world.mapper.control
+
+    class Slow:
+        def __init__(self) -> None:
+            self._control = original()
+            self.fileno = self._control.fileno
+            self.close = self._control.close
+
+        async def ioctl(self, command: int, buffer: bytearray) -> None:
+            await self._control.ioctl(command, buffer)
+            if command == Command.TABLE_STATUS and b"thin-pool" in buffer:
+                await wait()
+
+    return Slow
+
+
 async def test_a_device_that_does_not_answer_holds_up_nobody_for_long(
     world: World,
     autojump_clock: trio.testing.MockClock,
@@ -613,20 +632,7 @@ async def test_a_device_that_does_not_answer_holds_up_nobody_for_long(
     world.devices.create("pool", [ThinPool(8192, "7:5", "7:6", 100, 200, 20)])
     world.devices.create("mp", [multipath()])
     hanging = trio.Event()
-    original = world.mapper.control
-
-    class Hanging:
-        def __init__(self) -> None:
-            self._control = original()
-            self.fileno = self._control.fileno
-            self.close = self._control.close
-
-        async def ioctl(self, command: int, buffer: bytearray) -> None:
-            await self._control.ioctl(command, buffer)
-            if command == Command.TABLE_STATUS and b"thin-pool" in buffer:
-                await hanging.wait()
-
-    monkeypatch.setattr(world.mapper, "control", Hanging)
+    monkeypatch.setattr(world.mapper, "control", slow_pools(world, hanging.wait))
     async with world.watching():
         assert list(world.source.devices) == ["mp"]
         world.devices.fail_path("mp", "7:1")
@@ -644,21 +650,9 @@ async def test_a_device_that_always_takes_its_time_is_read_and_delays_no_other(
 ) -> None:
     world.devices.create("pool", [ThinPool(8192, "7:5", "7:6", 100, 200, 20)])
     world.devices.create("mp", [multipath()])
-    original = world.mapper.control
-
-    class Slow:
-        def __init__(self) -> None:
-            self._control = original()
-            self.fileno = self._control.fileno
-            self.close = self._control.close
-
-        async def ioctl(self, command: int, buffer: bytearray) -> None:
-            await self._control.ioctl(command, buffer)
-            if command == Command.TABLE_STATUS and b"thin-pool" in buffer:
-                await trio.sleep(1.5)
-
+    control = slow_pools(world, functools.partial(trio.sleep, 1.5))
     async with world.watching():
-        monkeypatch.setattr(world.mapper, "control", Slow)
+        monkeypatch.setattr(world.mapper, "control", control)
         world.mapper.spoil = refuse(errno.ENOTTY, [1])
         world.devices.use_group("mp", 2)  # and so all is opened anew
         await trio.sleep(20)

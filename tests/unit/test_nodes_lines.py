@@ -1,6 +1,7 @@
 """Small files: a line is always a line, and a column a column."""
 
-from zeventfs.nodes.lines import encoded, pairs, shown, table
+from zeventfs.nodes.lines import encoded, pairs, table
+from zeventfs.printable import shown
 
 
 def test_pairs_and_lines_stay_lines_whatever_is_in_them() -> None:

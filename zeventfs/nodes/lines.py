@@ -2,7 +2,9 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["encoded", "pairs", "shown", "table"]
+from zeventfs.printable import shown
+
+__all__ = ["encoded", "pairs", "table"]
 
 
 def pairs(facts: Mapping[str, object]) -> bytes:
@@ -28,8 +30,3 @@ def table(
 def encoded(lines: Iterable[str]) -> bytes:
     """*lines*, each as one line."""
     return "".join(f"{shown(line)}\n" for line in lines).encode()
-
-
-def shown(text: str) -> str:
-    """*text* in printable characters: others as Python escapes them."""
-    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in text])

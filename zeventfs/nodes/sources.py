@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from zeventfs.event import NS
 from zeventfs.nodes.base import Attributes, Clock, Directory, Node, SnapshotFile
+from zeventfs.printable import shown
 from zeventfs.render import time_text
 from zeventfs.sources.status import SourceStatus
 
@@ -51,8 +52,7 @@ def _state(now: SourceStatus) -> str:
 
 def _reason(now: SourceStatus) -> str:
     """One line, whatever the reason says, or nothing."""
-    text = "".join([char if char.isprintable() else ascii(char)[1:-1] for char in now.reason])
-    return f"{text}\n" if text else ""
+    return f"{shown(now.reason)}\n" if now.reason else ""
 
 
 def _counters(now: SourceStatus) -> str:

@@ -16,6 +16,7 @@ from zeventfs.pools.delays import Delays
 from zeventfs.pools.pool import ABSENT, Pool
 from zeventfs.pools.status import ROLES
 from zeventfs.pools.vdev import Vdev
+from zeventfs.printable import shown
 from zeventfs.render import time_text
 
 __all__ = ["delays_json", "delays_text", "errors_text", "state_text", "vdevs_text"]
@@ -248,11 +249,6 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def _word(key: str, value: int) -> str:
     words = STATES[key]
     return words[value] if value < len(words) else str(value)
-
-
-def shown(name: str) -> str:
-    """*name* in printable characters: others as Python escapes them."""
-    return "".join([char if char.isprintable() else ascii(char)[1:-1] for char in name])
 
 
 def _or_nothing(number: int | None) -> str:

@@ -9,11 +9,10 @@ from zeventfs.event import NS, Event
 from zeventfs.journal.journal import GAP
 from zeventfs.nvlist import Type
 from zeventfs.sources.eids import EidRange, Split
+from zeventfs.sources.standing import LOST, READY, standing
 
-__all__ = ["LOST", "READY", "lost", "missing", "rate_limited", "ready"]
+__all__ = ["lost", "missing", "rate_limited", "ready"]
 
-LOST = "zeventfs.source.lost"
-READY = "zeventfs.source.ready"
 _LONGEST_NS = (2**63 - 1) * NS  # what an event's time can be: seconds are an INT64
 
 _Pairs = Iterable[tuple[str, Type, object]]
@@ -47,18 +46,13 @@ def rate_limited(count: int, time_ns: int) -> Event:
 
 def lost(source: str, reason: str, time_ns: int) -> Event:
     """*source* gives no events, for *reason*."""
-    return _own(LOST, source, reason, time_ns)
+    return standing(LOST, source, reason, time_ns)
 
 
 def ready(source: str, reason: str, life: str, first_eid: int | None, time_ns: int) -> Event:
     """*source* gives events again, or others: those of *life*, from *first_eid* on if known."""
     first = () if first_eid is None else (("first_eid", Type.UINT64, first_eid),)
-    return _own(READY, source, reason, time_ns, (("life", Type.STRING, life), *first))
-
-
-def _own(name: str, source: str, reason: str, time_ns: int, pairs: _Pairs = ()) -> Event:
-    said = (("source", Type.STRING, source), ("reason", Type.STRING, reason))
-    return Event.make("zeventfs", name, time_ns, (*said, *pairs))
+    return standing(READY, source, reason, time_ns, (("life", Type.STRING, life), *first))
 
 
 def _gap(time_ns: int, pairs: _Pairs) -> Event:

@@ -22,20 +22,18 @@ from zeventfs.dm.shown import ShownDevices
 from zeventfs.dm.uevent import Uevent
 from zeventfs.errors import Malformed
 from zeventfs.event import Event
-from zeventfs.nvlist import Type
 from zeventfs.sources.dm.boundary import DeviceMapper, Received, Uevents
 from zeventfs.sources.dm.complaints import Complaints
 from zeventfs.sources.dm.opened import Opened, opened
 from zeventfs.sources.dm.order import ends_within_run, in_order
 from zeventfs.sources.dm.reader import Reader
+from zeventfs.sources.standing import LOST, READY, standing
 from zeventfs.sources.status import SourceState, SourceStatus
 
-__all__ = ["LOST", "READY", "DmSource"]
+__all__ = ["DmSource"]
 
 log = logging.getLogger(__name__)
 
-LOST: Final = "zeventfs.source.lost"
-READY: Final = "zeventfs.source.ready"
 _AT_ONCE: Final = 64  # datagrams, or devices, before others get a turn
 # Of these before what they are about is read all the same: then a reading is ahead of what waits,
 # and what was told by it, and was counted as not told, can't be told apart for ever.
@@ -360,5 +358,4 @@ class DmSource:
 
     def _turn(self, name: str, reason: str) -> None:
         """Post that the source itself is lost, or ready again."""
-        pairs = [("source", Type.STRING, self.name), ("reason", Type.STRING, reason)]
-        self._tell([Event.make("zeventfs", name, self._clock_ns(), pairs)])
+        self._tell([standing(name, self.name, reason, self._clock_ns())])

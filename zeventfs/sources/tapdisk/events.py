@@ -7,15 +7,14 @@ from typing import Any, Final, NamedTuple
 
 from zeventfs.event import Event
 from zeventfs.nvlist import Type
+from zeventfs.sources.standing import standing
 from zeventfs.vbd.chain import Problem
 from zeventfs.vbd.states import Channel, Shutdown, State, Vbd
 
-__all__ = ["LOST", "READY", "Events", "Subject"]
+__all__ = ["Events", "Subject"]
 
 log = logging.getLogger(__name__)
 
-LOST: Final = "zeventfs.source.lost"
-READY: Final = "zeventfs.source.ready"
 _SOURCE: Final = "tapdisk"
 
 _CLASSES: Final[dict[type[State], str]] = {
@@ -80,8 +79,7 @@ class Events:
 
     def source(self, name: str, reason: str) -> None:
         """The source itself was lost, or is ready again."""
-        pairs = [("source", Type.STRING, self._name), _text("reason", reason)]
-        self._post(Event.make("zeventfs", name, self.clock_ns(), pairs))
+        self._post(standing(name, self._name, reason, self.clock_ns()))
 
     def _tell(self, name: str, of: Subject, pairs: list[Pair]) -> int:
         now = self.clock_ns()

@@ -17,9 +17,10 @@ import trio
 from zeventfs.bell import Bell
 from zeventfs.errors import Busy, Exists, Fixed, Invalid, NotFound
 from zeventfs.event import Event
+from zeventfs.sources.standing import LOST, READY
 from zeventfs.sources.status import SourceState, SourceStatus
 from zeventfs.sources.tapdisk.agent import Agent, adoptable
-from zeventfs.sources.tapdisk.events import LOST, READY, Events, Subject
+from zeventfs.sources.tapdisk.events import Events, Subject
 from zeventfs.sources.tapdisk.process import Process
 from zeventfs.sources.tapdisk.vbd import AT_REST, Figures, Found, Place, SeenVbd
 from zeventfs.sources.tapdisk.watch import Watch
