@@ -193,6 +193,22 @@ def test_a_cursor_can_be_moved_while_it_is_read(module: Module, loop: Loop) -> N
     assert loop.heard == [3, 4, 1, 2, 3, 4]
 
 
+def test_a_cursor_is_moved_though_no_thread_can_be_had(module: Module, loop: Loop) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    module.post(1, 2, 3)
+    loop.device.subscribe(loop.drain)
+    until(partial(waits, loop, 3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        loop.cursor.seek(2)
+        loop.run_until(1)  # its guard is a thread, too
+        assert "can't start new thread" in str(loop.heard[0])
+    loop.run_until(2)
+    assert loop.heard[-1] == 3
+
+
 def test_a_cursor_of_a_device_that_was_just_lost_can_not_be_moved(
     module: Module, loop: Loop
 ) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zeventfs.sources.eids import (
+    LAST_PATIENCE_NS,
     PATIENCE,
     PATIENCE_NS,
     Behind,
@@ -32,10 +33,14 @@ def missing(
 
 
 class Line:
-    """Eids of a known life, and what has come out of them: EIDs, and ranges for what is missing."""
+    """Eids of a known life, and what has come out of them: EIDs, and ranges for what is missing.
 
-    def __init__(self, *, restarts: bool = False, full: int = FULL) -> None:
-        self.eids: Eids[int] = Eids(restarts=restarts, full=full)
+    So many posts have *failed*: where a test is not about that, all that may be missing.
+    """
+
+    def __init__(self, *, restarts: bool = False, full: int = FULL, failed: int = 1000) -> None:
+        self.failed = failed
+        self.eids: Eids[int] = Eids(lambda: self.failed, restarts=restarts, full=full)
         self.told: list[Missing[int]] = []
 
     def take(
@@ -162,6 +167,86 @@ def test_to_go_on_is_to_know_what_is_missing_from_before() -> None:
     assert line.told[0].before is None
 
 
+# What nothing explains
+
+
+def test_the_line_moves_on_while_what_nothing_explains_is_awaited() -> None:
+    line = Line(failed=0).take(1, 3)
+    line.eids.at_end(PATIENCE_NS)
+    assert line.out == [1, 3]
+    assert line.take(5, 2, 6, at_ns=PATIENCE_NS).out == []
+    line.eids.at_end(2 * PATIENCE_NS)
+    assert line.out == [5, 2, 6]
+    line.take(4, at_ns=LAST_PATIENCE_NS)
+    line.eids.at_end(2 * LAST_PATIENCE_NS)
+    assert line.out == [4]
+    assert line.eids.deadline_ns is None
+    assert line.eids.late == 0
+
+
+def test_the_line_moves_on_when_many_have_come_since() -> None:
+    many = range(3, 3 + PATIENCE)
+    line = Line(failed=0).take(1, *many)
+    assert line.out == [1, *many]
+    assert line.take(2).out == [2]
+    assert line.eids.late == 0
+
+
+def test_what_nothing_explains_is_told_when_the_last_patience_is_over() -> None:
+    line = Line(failed=0).take(1, 4, at_ns=100)
+    looked_at = []
+    while (due_ns := line.eids.deadline_ns) is not None:
+        looked_at.append((due_ns - 100) // PATIENCE_NS)
+        line.eids.at_end(due_ns)
+    assert looked_at == [1, 2, 4, 8, 16, 32, 64, 100]
+    assert due_ns is None
+    assert line.out == [1, 4, (2, 3)]
+    assert not line.told[0].reset
+    assert line.take(3).out == [3]
+    assert line.eids.late == 1
+
+
+def test_the_last_patience_is_over_also_while_events_come() -> None:
+    line = Line(failed=0).take(1, 3)
+    line.take(4, at_ns=PATIENCE_NS)
+    line.take(5, at_ns=LAST_PATIENCE_NS)
+    assert line.out == [1, 3, 4, 5, (2, 2)]
+
+
+def test_what_is_awaited_is_told_when_enough_have_failed() -> None:
+    line = Line(failed=0).take(1, 3, 5)
+    line.eids.at_end(PATIENCE_NS)
+    line.failed = 1
+    line.eids.at_end(2 * PATIENCE_NS)
+    assert line.out == [1, 3, 5], "which of the two has failed can't be known"
+    assert line.take(4, at_ns=3 * PATIENCE_NS).out == [4]
+    line.eids.at_end(4 * PATIENCE_NS)
+    assert line.out == [(2, 2)]
+
+
+def test_to_move_on_is_to_await_what_may_still_come() -> None:
+    line = Line(failed=0).take(1, 3).take(9, reset=True)
+    line.eids.move_on(0)
+    assert line.out == [1, 3, (4, 8), 9]
+    assert line.take(2).out == [2]
+    assert line.eids.deadline_ns is None
+
+
+def test_what_is_awaited_is_given_up_with_all_else() -> None:
+    line = Line(failed=0).take(1, 3)
+    line.eids.move_on(0)
+    line.take(6)
+    line.eids.release(0, give_up=True)
+    assert line.out == [1, 3, (2, 2), (4, 5), 6]
+
+
+def test_of_very_many_holes_the_oldest_are_told() -> None:
+    line = Line(failed=0).take(*range(1, 201, 2))
+    line.eids.move_on(0)
+    told = [each for each in line.out if isinstance(each, tuple)]
+    assert told == [(eid, eid) for eid in range(2, 2 + 2 * (99 - 64), 2)]
+
+
 # What stood behind a hole
 
 
@@ -202,6 +287,13 @@ def test_an_end_that_was_seen_before_the_hole_says_nothing_of_what_is_behind_it(
 def test_what_came_after_the_end_was_not_behind_the_hole() -> None:
     line = Line().take(1).take(5, reset=True).take(6, after_end=True)
     assert behind(line.take(*range(7, 80))) is Behind.LESS
+
+
+def test_it_is_the_first_end_behind_a_hole_that_counts() -> None:
+    line = Line().take(1).take(5, reset=True)
+    line.take(*range(6, 30), after_end=True)
+    line.eids.at_end(PATIENCE_NS)
+    assert behind(line) is Behind.LESS
 
 
 @pytest.mark.parametrize("full", [0, 1 << 20])
@@ -245,18 +337,18 @@ def test_what_could_not_be_decoded_is_among_what_is_missing() -> None:
         line.eids.took(reset=False, after_end=False)
         line.eids.not_decoded()
     line.take(8, 4)
-    assert line.eids.surely_failed() == 2
+    assert line.eids.failed_or_late() == 2
     line.eids.end(0)
-    assert line.eids.surely_failed() == 2
+    assert line.eids.failed_or_late() == 2
     assert line.out == [1, (2, 3), (5, 7), 8, 4]
     assert [each.undecoded for each in line.told] == [2, 1]
 
 
-def test_what_surely_failed_is_what_was_missed_without_a_reset() -> None:
+def test_what_failed_or_is_late_is_what_was_missed_without_a_reset() -> None:
     line = Line().take(1).take(10, reset=True).take(12, 15)
-    assert line.eids.surely_failed() == 3
+    assert line.eids.failed_or_late() == 3
     line.eids.end(0)
-    assert line.eids.surely_failed() == 3
+    assert line.eids.failed_or_late() == 3
 
 
 # Recordings
@@ -306,11 +398,11 @@ def test_a_recordings_events_may_be_out_of_order_while_they_are_queued() -> None
 @given(st.data())
 def test_whatever_comes_out_of_order_comes_out_in_the_queues_order_once(data: Any) -> None:
     come = data.draw(st.lists(st.integers(1, 40), unique=True))
-    line = Line(restarts=False)
+    line = Line(failed=data.draw(st.sampled_from((0, 3, 40))))
     clock = 0
     for eid in come:
         line.take(eid, at_ns=clock, after_end=data.draw(st.booleans()))
-        clock += data.draw(st.sampled_from((0, 0, PATIENCE_NS // 2)))
+        clock += data.draw(st.sampled_from((0, 0, PATIENCE_NS // 2, LAST_PATIENCE_NS // 2)))
         line.eids.at_end(clock)
     line.eids.end(clock)
     out = line.out
@@ -367,6 +459,14 @@ def test_after_a_reset_it_depends_on_what_was_behind(behind: Behind, cause: str)
     assert causes.split(lost, 4, 0) == Split(failed=3)._replace(**rest)
     assert causes.split(lost, 4, 0) == Split()._replace(**{cause: 10})
     assert causes.split(lost, 9, 4) == Split(failed=1)._replace(**{cause: 9}), "4 are needed"
+
+
+def test_what_failed_before_explains_nothing_once_all_from_then_is_taken() -> None:
+    causes = Causes(5)
+    causes.caught_up()
+    assert causes.split(missing(2), 6, 0) == Split(failed=1, unknown=1)
+    causes.caught_up()
+    assert causes.split(missing(2), 8, 0) == Split(failed=2)
 
 
 def test_no_more_have_failed_than_are_missing() -> None:

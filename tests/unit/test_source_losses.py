@@ -12,7 +12,7 @@ from zeventfs.nvlist import Type
 from zeventfs.simulator.ring import Ring
 from zeventfs.simulator.zfs import ZfsDevice
 from zeventfs.sources.device import DeviceError
-from zeventfs.sources.eids import PATIENCE_NS
+from zeventfs.sources.eids import LAST_PATIENCE_NS, PATIENCE_NS
 from zeventfs.sources.position import Position
 from zeventfs.sources.status import SourceState
 from zeventfs.sources.zfs import ZfsSource
@@ -57,7 +57,7 @@ class Mount:
 
     def wait(self) -> None:
         """Let so much time pass that nothing more is waited for."""
-        self.clock.advance(PATIENCE_NS)
+        self.clock.advance(LAST_PATIENCE_NS)
         self.clock.advance()
         assert self.clock.due == []
 
@@ -152,6 +152,49 @@ def test_a_hole_is_told_after_a_moment(mount: Mount, module: Module) -> None:
     assert mount.clock.due == []
 
 
+def test_an_event_that_is_kept_is_no_loss_and_keeps_nobody(
+    mount: Mount, module: Module, source: ZfsSource
+) -> None:
+    module.add()
+    module.add(delayed=True)
+    module.add(3)
+    mount.clock.advance(PATIENCE_NS)
+    assert mount.told == [1, 3, 4, 5]
+    mount.clock.advance(LAST_PATIENCE_NS // 2)
+    module.insert_delayed()
+    mount.wait()
+    assert mount.told == [1, 3, 4, 5, 2]
+    assert (source.status().late, source.status().dropped) == (0, 0)
+
+
+def test_an_event_that_is_kept_while_the_queue_is_cleared_may_come_afterwards(
+    mount: Mount, module: Module, source: ZfsSource
+) -> None:
+    module.add()
+    module.add(delayed=True)
+    module.add()
+    source.clear()
+    assert mount.told == [1, 3]
+    module.insert_delayed()
+    mount.wait()
+    assert mount.told == [1, 3, 2]
+    assert source.status().dropped == 0
+
+
+def test_what_failed_before_it_began_explains_nothing_that_is_on_its_way(
+    mount: Mount, module: Module
+) -> None:
+    module.fail()
+    mount.start()
+    module.add(2)
+    module.add(delayed=True)
+    module.add()
+    mount.clock.advance(PATIENCE_NS)
+    module.insert_delayed()
+    mount.wait()
+    assert mount.told == [2, 3, 5, 4]
+
+
 def test_an_event_that_is_too_late_is_posted_and_counted(
     mount: Mount, module: Module, source: ZfsSource
 ) -> None:
@@ -160,7 +203,7 @@ def test_an_event_that_is_too_late_is_posted_and_counted(
     module.add()
     mount.wait()
     module.insert_delayed()
-    assert mount.told == [1, gap(2, 2, unknown=1), 3, 2]
+    assert mount.told == [1, 3, gap(2, 2, unknown=1), 2]
     assert (source.status().dropped, source.status().late) == (1, 1)
 
 
@@ -316,7 +359,7 @@ def test_where_nothing_explains_it_the_cause_is_unknown(mount: Mount, module: Mo
     module._eid = 3
     module.add()
     mount.wait()
-    assert mount.told == [1, gap(2, 3, unknown=2), 4]
+    assert mount.told == [1, 4, gap(2, 3, unknown=2)]
 
 
 @pytest.mark.usefixtures("source")

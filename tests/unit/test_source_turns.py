@@ -75,6 +75,17 @@ def test_an_alarm_comes_when_it_is_due_and_one_at_a_time(work: Work) -> None:
     assert (work.done, work.clock.due) == (3, [])
 
 
+def test_an_alarm_is_set_again_for_an_earlier_time_alone(work: Work) -> None:
+    begun = work.clock.now_ns
+    for due_ns in (9, 20, 7, 8):
+        work.due_ns = begun + due_ns
+        work.turns.go()
+    assert sorted(due_ns - begun for due_ns, _, _ in work.clock.due) == [7, 9]
+    work.due_ns = begun + 20
+    work.clock.advance(9)
+    assert [due_ns - begun for due_ns, _, _ in work.clock.due] == [20]
+
+
 def test_an_alarm_that_is_late_comes_next(work: Work) -> None:
     work.due_ns = work.clock.now_ns - 7
     work.turns.go()

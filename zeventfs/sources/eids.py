@@ -11,10 +11,17 @@ The order. A *hole* opens before an event whose EID is more than one above all b
 from then on stands in a line behind the hole until that is settled: filled by the late ones, which
 keep the places in the line where they came; or given up, when `PATIENCE` events have come since, or
 `PATIENCE_NS` have passed. Then what is missing takes the hole's place in the line. So the line
-begins with a hole or is empty, and everything leaves it in the queue's order. An EID that comes
-after it was given up is passed on all the same and counted as `late`: it was told as lost, and is
-there. Any other EID that isn't above all before is, in a life that is known, something from before
-we began, and means nothing. Where EIDs may begin anew unsaid (a recording), it is a beginning.
+begins with a hole or is empty, and everything leaves it in the queue's order.
+
+A poster may be kept from its CPU between the two steps for as long as a busy host likes. So a hole
+is given up so soon only where something explains it: a reset (below), or as many failures as events
+are missing. Any other is *awaited* while the line moves on: until it is filled, or is explained, or
+`LAST_PATIENCE_NS` have passed. What is missing of it then is told where the others have come to.
+
+An EID that comes after it was given up is passed on all the same and counted as `late`: it was told
+as lost, and is there. Any other EID that isn't above all before is, in a life that is known,
+something from before we began, and means nothing. Where EIDs may begin anew unsaid (a recording),
+it is a beginning, and nobody is kept: everything explains a hole.
 
 The cause. `next` tells how many were `dropped`: 1 if the event that the cursor stood on has left
 the queue, however many went with it or after it, and the ereports that a rate limit kept from
@@ -37,12 +44,15 @@ told as lost by what would explain it then.
 """
 
 import enum
+import itertools
+import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 __all__ = [
+    "LAST_PATIENCE_NS",
     "PATIENCE",
     "PATIENCE_NS",
     "Behind",
@@ -56,8 +66,10 @@ __all__ = [
 
 PATIENCE = 64  # events, the one that opens the hole among them
 PATIENCE_NS = 50_000_000
+LAST_PATIENCE_NS = 5_000_000_000
 _LONGEST = 4096  # events in the line: where a queue holds more than that, its causes aren't sought
 _REMEMBERED = 256  # holes given up that a late EID is still known to be of
+_MOST_AWAITED = 64  # holes; a device that has more of them doesn't count as the kernel does
 
 T = TypeVar("T")
 
@@ -119,7 +131,8 @@ class _Hole(Generic[T]):
     undecoded: int
     opened: int  # how many events were taken before the one that opened it
     opened_ns: int
-    end: int = 0  # how many were taken when its patience was over and nothing more was there
+    due_ns: int  # when it is looked at again
+    end: int | None = None  # how many were taken when the queue's end was first seen behind it
 
 
 class _GivenUp(NamedTuple):
@@ -133,18 +146,20 @@ class Eids(Generic[T]):
     `highest` is the highest EID that came, None before the first: whatever that is, nothing is
     missing before it. `restarts` says that EIDs may begin anew unsaid, `full` how many events the
     queue holds, 0 if that isn't known. `late` counts EIDs that came after they were given up.
+    *failed* is asked how many posts have failed of which nothing was told yet.
     """
 
-    def __init__(self, *, restarts: bool = False, full: int = 0) -> None:
+    def __init__(self, failed: Callable[[], int], *, restarts: bool = False, full: int = 0) -> None:
         self.ready: deque[T | Missing[T]] = deque()
         self.restarts = restarts
         self.full = full
         self.highest: int | None = None
         self.late = 0
+        self._failed = failed
         self._line: deque[T | _Hole[T]] = deque()
+        self._awaited: list[_Hole[T]] = []
         self._given_up: deque[_GivenUp] = deque(maxlen=_REMEMBERED)
         self._taken = 0
-        self._end = 0  # how many events were taken when the queue's end was seen last
         self._reset = False
         self._undecoded = 0
 
@@ -155,7 +170,7 @@ class Eids(Generic[T]):
         self.highest = highest
         self._reset, self._undecoded = False, 0
         if ranges := list(missing):
-            self._line.append(_Hole(ranges, None, self._reset, 0, self._taken, now_ns))
+            self._open(ranges, None, self._taken, now_ns)
 
     def took(self, *, reset: bool, after_end: bool) -> None:
         """Count one more event that was taken, whatever is in it.
@@ -164,7 +179,7 @@ class Eids(Generic[T]):
         between the event before and this one.
         """
         if after_end:
-            self._end = self._taken
+            self._see_end()
         self._taken += 1
         self._reset |= reset
 
@@ -183,7 +198,7 @@ class Eids(Generic[T]):
         if highest is None or eid > highest:
             opened = highest is not None and eid > highest + 1
             if highest is not None and opened:
-                self._open(EidRange(highest + 1, eid - 1), what, now_ns)
+                self._open([EidRange(highest + 1, eid - 1)], what, self._taken - 1, now_ns)
             self.highest = eid
             self._reset, self._undecoded = False, 0
         elif not self._fill(eid) and not self._was_given_up(eid) and self.restarts:
@@ -192,13 +207,14 @@ class Eids(Generic[T]):
         self.release(now_ns)
         return opened
 
-    def _open(self, missing: EidRange, what: T, now_ns: int) -> None:
-        hole = _Hole([missing], what, self._reset, self._undecoded, self._taken - 1, now_ns)
+    def _open(self, missing: list[EidRange], before: T | None, opened: int, now_ns: int) -> None:
+        due_ns = now_ns + PATIENCE_NS
+        hole = _Hole(missing, before, self._reset, self._undecoded, opened, now_ns, due_ns)
         self._line.append(hole)
 
     def _fill(self, eid: int) -> bool:
         """Whether *eid* was missing in a hole, as it isn't now."""
-        for each in self._line:
+        for each in itertools.chain(self._awaited, self._line):
             if isinstance(each, _Hole):
                 left = without(each.missing, EidRange(eid, eid))
                 if left != each.missing:
@@ -218,12 +234,12 @@ class Eids(Generic[T]):
     @property
     def deadline_ns(self) -> int | None:
         """When `at_end` is due at the latest; None while nothing waits."""
-        return self._deadline_ns(self._line[0]) if self._line else None
-
-    @staticmethod
-    def _deadline_ns(first: "T | _Hole[T]") -> int:
-        assert isinstance(first, _Hole)  # as the line always begins with one
-        return first.opened_ns + PATIENCE_NS
+        due_ns = [each.due_ns for each in self._awaited]
+        if self._line:
+            first = self._line[0]
+            assert isinstance(first, _Hole)  # as the line always begins with one
+            due_ns.append(first.due_ns)
+        return min(due_ns, default=None)
 
     def at_end(self, now_ns: int) -> None:
         """Settle what has waited long enough: there is nothing more to take just now.
@@ -231,44 +247,85 @@ class Eids(Generic[T]):
         A device that reads ahead may have nothing to give before it has reached the queue's end. If
         there still is nothing when patience is over, that end was seen.
         """
-        for each in self._line:
-            if isinstance(each, _Hole) and now_ns >= self._deadline_ns(each):
-                each.end = self._taken
+        self._see_end(now_ns - PATIENCE_NS)
         self.release(now_ns)
+
+    def _see_end(self, opened_ns: float = math.inf) -> None:
+        """See the queue's end behind all holes that were opened by then."""
+        for each in self._line:
+            if isinstance(each, _Hole) and each.end is None and each.opened_ns <= opened_ns:
+                each.end = self._taken
 
     def end(self, now_ns: int) -> None:
         """Give up all holes: the queue's end was seen, and nothing can come late."""
-        self._end = self._taken
+        self._see_end()
         self.release(now_ns, give_up=True)
 
-    def release(self, now_ns: int, *, give_up: bool = False) -> None:
-        """Move to `ready` what may go there; *give_up*: all."""
+    def move_on(self, now_ns: int) -> None:
+        """Have nothing wait in the line: what is missing without a reset may still come."""
+        self.release(now_ns, hold=False)
+
+    def release(self, now_ns: int, *, hold: bool = True, give_up: bool = False) -> None:
+        """Move to `ready` what may go there; without *hold* the whole line; *give_up*: all."""
+        if self._awaited:
+            self._settle_awaited(now_ns, give_up=give_up)
         while self._line:
             first = self._line[0]
             if not isinstance(first, _Hole):
                 self.ready.append(first)
             elif first.missing:
                 behind = self._behind(first)
-                if not give_up and not self._is_over(first, behind, now_ns):
+                if hold and not give_up and not self._is_over(first, behind, now_ns):
                     return
-                self._give_up(first, behind or Behind.UNKNOWN)
+                if give_up or first.reset or self._is_explained():
+                    self._give_up(first, behind or Behind.UNKNOWN)
+                else:
+                    self._await(first, now_ns)
             self._line.popleft()
 
     def _is_over(self, hole: _Hole[T], behind: Behind | None, now_ns: int) -> bool:
-        if self._taken - hole.opened < PATIENCE and now_ns < self._deadline_ns(hole):
+        if self._taken - hole.opened < PATIENCE and now_ns < hole.due_ns:
             return False
         return not hole.reset or behind is not None
 
+    def _is_explained(self) -> bool:
+        """Whether so many have failed as are missing, so that nothing can be on its way."""
+        return self.restarts or self._failed() >= self.failed_or_late()
+
+    def _await(self, hole: _Hole[T], now_ns: int) -> None:
+        if len(self._awaited) == _MOST_AWAITED:
+            self._give_up(self._awaited.pop(0), Behind.UNKNOWN)
+        self._awaited.append(hole)
+        self._put_off(hole, now_ns)
+
+    @staticmethod
+    def _put_off(hole: _Hole[T], now_ns: int) -> None:
+        waited = max(now_ns - hole.opened_ns, PATIENCE_NS)
+        hole.due_ns = min(now_ns + waited, hole.opened_ns + LAST_PATIENCE_NS)
+
+    def _settle_awaited(self, now_ns: int, *, give_up: bool) -> None:
+        self._awaited = [each for each in self._awaited if each.missing]
+        if not give_up and all(now_ns < each.due_ns for each in self._awaited):
+            return
+        give_up |= self._is_explained()
+        kept = []
+        for each in self._awaited:
+            if give_up or now_ns - each.opened_ns >= LAST_PATIENCE_NS:
+                self._give_up(each, Behind.UNKNOWN)
+            else:
+                self._put_off(each, now_ns)
+                kept.append(each)
+        self._awaited = kept
+
     def _behind(self, hole: _Hole[T]) -> Behind | None:
         """How many events stood behind *hole*; None while that may still come out."""
-        end = self._end if self._end > hole.opened else hole.end
-        seen_end = end > 0
-        count = (end or self._taken) - hole.opened
+        count = (self._taken if hole.end is None else hole.end) - hole.opened
         if self.full and count >= self.full:
             return Behind.FULL
-        if seen_end and self.full:
+        if hole.end is not None and self.full:
             return Behind.LESS
-        return Behind.UNKNOWN if seen_end or not self.full or count >= _LONGEST else None
+        seen_all = hole.end is not None or not self.full or count >= _LONGEST
+        return Behind.UNKNOWN if seen_all else None
 
     def _give_up(self, hole: _Hole[T], behind: Behind) -> None:
         undecoded = hole.undecoded
@@ -278,10 +335,11 @@ class Eids(Generic[T]):
             self.ready.append(Missing(eids, hole.before, hole.reset, behind, here))
             self._given_up.append(_GivenUp(eids, self._taken))
 
-    def surely_failed(self) -> int:
-        """How many of those that are missing, told and not told, can only have failed."""
+    def failed_or_late(self) -> int:
+        """How many are missing without a reset, of which nothing was told yet."""
         ready = [each for each in self.ready if isinstance(each, Missing) and not each.reset]
-        holes = [each for each in self._line if isinstance(each, _Hole) and not each.reset]
+        waiting = itertools.chain(self._awaited, self._line)
+        holes = [each for each in waiting if isinstance(each, _Hole) and not each.reset]
         return sum(each.eids.size - each.undecoded for each in ready) + sum(
             max(0, sum(eids.size for eids in each.missing) - each.undecoded) for each in holes
         )
@@ -305,12 +363,17 @@ class Causes:
     """Splits what is missing by cause; never more `failed` than the device says there were.
 
     `failed` is its count at the last question, or when we began, and `told` how many of these were
-    told, in one life of the device.
+    told, or are too old to explain anything, in one life of the device.
     """
 
     def __init__(self, failed: int, told: int = 0) -> None:
         self.failed = failed
         self.told = told
+        self._before = failed
+
+    def caught_up(self) -> None:
+        """Know that all is taken that was queued when we began: no failure from before is in it."""
+        self.told = max(self.told, self._before)
 
     def split(self, missing: Missing[T], failed: int, needed: int) -> Split:
         """Split *missing*, the device having counted *failed*; *needed* of these are elsewhere."""

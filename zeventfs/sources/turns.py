@@ -1,6 +1,7 @@
 """Work done step by step in an event loop's thread, so that others get their turns in between.
 
-Invariant: at most one turn and one alarm are due at a time, and none while there is nothing to do.
+Invariant: at most one turn is due at a time, and none while there is nothing to do; an alarm is set
+only for an earlier time than those that are set.
 """
 
 import itertools
@@ -36,7 +37,7 @@ class Turns:
         self._monotonic_ns = monotonic_ns
         self._busy = False
         self._turn_due = False
-        self._alarm_due = False
+        self._alarms: list[int] = []  # when they are due, the next one last
 
     def go(self) -> None:
         """Do what there is to do, or a turn's worth of it; nothing while that is being done."""
@@ -70,11 +71,13 @@ class Turns:
 
     def _set_alarm(self) -> None:
         due_ns = self._due_ns()
-        if self._later is None or due_ns is None or self._alarm_due or self._turn_due:
+        if self._later is None or due_ns is None or self._turn_due:
             return
-        self._alarm_due = True
+        if self._alarms and self._alarms[-1] <= due_ns:
+            return
+        self._alarms.append(due_ns)
         self._later(max(0, due_ns - self._monotonic_ns()) / NS, self._alarm)
 
     def _alarm(self) -> None:
-        self._alarm_due = False
+        self._alarms.pop()
         self.go()

@@ -86,7 +86,7 @@ class ZfsSource:
         self._unmoved = True  # whether it has never stood anywhere else
         self._back: str | None = None  # why a ready event is due
         self._begins = False  # whether the position of a life is due, its first
-        self._eids: Eids[Event | _RateLimited] = Eids()
+        self._eids: Eids[Event | _RateLimited] = Eids(self._failed_untold)
         self._causes = Causes(0)
         self._failed, self._len_max = device.losses()  # as they were when a hole opened last
         if position is not None and position.place is not None:
@@ -217,6 +217,8 @@ class ZfsSource:
         dropped = taken.dropped
         self._kernel_dropped += dropped
         self._eids.took(reset=self._fresh or dropped > 0, after_end=taken.after_end)
+        if taken.after_end and self._eids.deadline_ns is None:
+            self._causes.caught_up()
         # A cursor that has never stood anywhere can't have lost its place, which is 1 of them.
         limited = dropped if self._unmoved else dropped - 1
         self._fresh = self._unmoved = False
@@ -232,6 +234,14 @@ class ZfsSource:
         self._failed, now = self._device.losses()
         before, self._len_max = self._len_max, now
         self._eids.full = min(before, now) or now
+
+    def _see_failed(self) -> None:
+        if self._device.life == self._life:  # another's count says nothing of what is missing here
+            self._failed = self._device.losses().failed
+
+    def _failed_untold(self) -> int:
+        self._see_failed()
+        return self._failed - self._causes.told
 
     # Posting
 
@@ -260,9 +270,8 @@ class ZfsSource:
         self.events += 1
 
     def _post_missing(self, missing: Missing[Event | _RateLimited]) -> None:
-        if self._device.life == self._life:  # another's count says nothing of what is missing here
-            self._failed = self._device.losses().failed
-        split = self._causes.split(missing, self._failed, self._eids.surely_failed())
+        self._see_failed()
+        split = self._causes.split(missing, self._failed, self._eids.failed_or_late())
         before = missing.before
         time_ns = self._clock_ns() if before is None else before.time_ns
         self._post_known(told.missing(missing.eids, split, time_ns), missing.eids, None)
@@ -281,6 +290,9 @@ class ZfsSource:
     def _give_up(self) -> None:
         """Wait for nothing that is missing, and post all that was taken."""
         self._eids.release(self._monotonic_ns(), give_up=True)
+        self._post_ready()
+
+    def _post_ready(self) -> None:
         while self._eids.ready:
             self._post_next()
 
@@ -361,11 +373,12 @@ class ZfsSource:
             log.warning("%s: its queue was not emptied: %s", self.name, error.strerror)
 
     def _take_all(self) -> None:
-        """Take and post everything that is queued now, and wait for nothing that is missing."""
+        """Take and post everything that is queued now; nothing waits for what is missing."""
         self._at_end = False
         queued = max(self._device.losses().len_max, self._waiting() or 0)
         self._turns.do(2 * queued + _SOME)
-        self._give_up()
+        self._eids.move_on(self._monotonic_ns())
+        self._post_ready()
 
 
 def _found(cursor: Cursor, eid: int) -> bool:

@@ -178,18 +178,13 @@ class KernelCursor:
         """
         self._check()
         self._refuse()
-        reading = self._reader.running
-        self._reader.stop()
-        try:
+        with self._reader.paused():
             if self._reader.life != self.life:  # an EID of one life is nothing to another
                 raise DeviceError(errno.ESHUTDOWN, "the ZFS module was loaded anew")
             self._reader.seek(eid)
             self._backlog.drop_events()
             self._events, self._offset = b"", 0
             self._taken = self._backlog.queued
-        finally:
-            if reading:
-                self._reader.start()
 
     def waiting(self) -> int:
         """How many events were read from the kernel and not taken yet."""

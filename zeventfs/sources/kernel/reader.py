@@ -33,6 +33,12 @@ _STACK = 256 << 10  # bytes; what runs in the threads is shallow
 _LOOK_S = 1.0
 
 
+class _Pause:
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.over = threading.Event()
+
+
 class Reader:
     """Reads the device under *root* into *backlog*, and calls *ring* after what it put there.
 
@@ -46,6 +52,7 @@ class Reader:
         self._ring = ring
         self._zevents: Zevents | None = None
         self._thread: threading.Thread | None = None
+        self._pause: _Pause | None = None  # that is asked for
         self._buffer = bytearray(_BUFFER)
         self.life = ""  # of what is read now
         self._last_eid = SEEK_START  # of what was read last
@@ -71,11 +78,35 @@ class Reader:
         """End the thread, whatever it is at, at once; `start` goes on with the next event."""
         if self._thread is None:
             return
+        self._interrupt()
+        self._thread.join()
+        self._thread = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within this context the thread, if there is one, doesn't read.
+
+        It isn't ended for that: another might not be to be had.
+        """
+        if self._thread is None:
+            yield
+            return
+        self._pause = pause = _Pause()
+        self._interrupt()
+        pause.begun.wait()
+        try:
+            yield
+        finally:
+            self._backlog.begin()
+            if self._zevents is not None:
+                self._zevents.begin()
+            pause.over.set()
+
+    def _interrupt(self) -> None:
+        """End what the thread waits for, now and until both begin again."""
         self._backlog.end()
         if (zevents := self._zevents) is not None:
             zevents.end()
-        self._thread.join()
-        self._thread = None
 
     def close(self) -> None:
         """End the thread, and all waits, and close the device."""
@@ -105,6 +136,15 @@ class Reader:
     def _run(self) -> None:
         # What is sent to the process as a whole is for the main thread to hear.
         signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals() - {WAKING})
+        self._read_on()
+        while (pause := self._pause) is not None:
+            self._pause = None
+            pause.begun.set()
+            pause.over.wait()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Read, or look for what there is to be read, until this is to end or to pause."""
         while not self._backlog.ended:
             try:
                 if self._zevents is not None:
@@ -143,7 +183,7 @@ class Reader:
         self._put(Ready(now))
 
     def _drain(self, zevents: Zevents) -> None:
-        """Read until the device is lost, or this is to end."""
+        """Read until the device is lost, or this is to end or to pause."""
         try:
             with _guarded(zevents):
                 reason = self._take_all(zevents)
@@ -155,7 +195,7 @@ class Reader:
             self._tell_lost(reason)
 
     def _take_all(self, zevents: Zevents) -> str | None:
-        """Why nothing more can be read; None when this is to end."""
+        """Why nothing more can be read; None when this is to end or to pause."""
         while self._has_room():
             error = self._take(zevents, block=True)
             if error not in {0, errno.EINTR}:
@@ -176,7 +216,7 @@ class Reader:
         return 0 if error in {errno.ENOENT, errno.ENOMEM} else error
 
     def _has_room(self) -> bool:
-        """Wait until the backlog has room; False when this is to end."""
+        """Wait until the backlog has room; False when this is to end or to pause."""
         if self._backlog.full and not self._told_full:
             self._told_full = True
             log.warning(
