@@ -1,9 +1,18 @@
 """Makes fixtures of kernel_fixtures known to pytest, and shows the figures that tests noted."""
 
 import pytest
-from kernel_fixtures import FIGURES, figure, kernel, make_pool, mount, mounted, pool
+from kernel_fixtures import (
+    FIGURES,
+    any_mount,
+    figure,
+    kernel,
+    make_pool,
+    mount,
+    mounted,
+    pool,
+)
 
-__all__ = ["figure", "kernel", "make_pool", "mount", "mounted", "pool"]
+__all__ = ["any_mount", "figure", "kernel", "make_pool", "mount", "mounted", "pool"]
 
 
 def pytest_exception_interact(

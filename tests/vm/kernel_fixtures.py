@@ -4,13 +4,14 @@ They are for a machine of one's own (see run_in_machine.py): they load modules a
 kernel's queue.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import pytest
 from kernel_queue import clear, set_parameter
 from mounted_tree import Mounted
-from mounts import Mount, mount
+from mounts import Mount
+from mounts import mount as any_mount
 from pools_on_files import FilePool
 from programs import run
 
@@ -19,6 +20,7 @@ __all__ = [
     "Figure",
     "MakePool",
     "Mount",
+    "any_mount",
     "figure",
     "kernel",
     "make_pool",
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 FIGURES: list[tuple[str, str]] = []  # test, sentence
+
+# A machine that is emulated on a busy host may be too slow for its own events, and for zpool(8).
+SLOW = "events come faster than they are taken in|gave no answer in"
 
 Figure = Callable[[str], None]
 
@@ -76,6 +81,23 @@ def make_pool(kernel: None) -> Iterator[MakePool]:  # noqa: ARG001 - pools need 
 def pool(make_pool: MakePool) -> FilePool:
     """A pool of one disk."""
     return make_pool()
+
+
+@pytest.fixture
+def mount(any_mount: Mount) -> Mount:
+    """Mount, and let a slow machine say that it is slow."""
+
+    def factory(
+        *options: str,
+        source: str = "sim",
+        env: Mapping[str, str] | None = None,
+        start: bool = True,
+    ) -> Mounted:
+        mounted = any_mount(*options, source=source, env=env, start=start)
+        mounted.expects(SLOW)
+        return mounted
+
+    return factory
 
 
 @pytest.fixture
