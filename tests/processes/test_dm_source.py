@@ -690,19 +690,47 @@ async def test_what_cannot_be_posted_does_not_end_the_source(
     assert "dm.path.failed was lost" in caplog.text
 
 
-async def test_a_bug_is_a_loss_and_ends_nothing(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("oops")
+def broken(*_: object) -> None:
+    raise RuntimeError("oops")
 
+
+async def test_a_bug_is_a_loss_from_which_the_source_comes_back(
+    world: World, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     async with world.watching():
         world.mapper.spoil = broken
         world.devices.create("mp", [multipath()])
-        told = await world.told()
-    assert told[-1][0] == "zeventfs.source.lost"
-    assert "oops" in told[-1][1]["reason"]
-    assert "watched no more" in caplog.text
+        await trio.sleep(1)
+        assert world.posted[-1].name == "zeventfs.source.lost"
+        assert "oops" in world.posted[-1].payload.get("reason")
+        assert "watching the devices broke off" in caplog.text
+        world.mapper.spoil = lambda _command, _buffer: None
+        await trio.sleep(6)
+        assert world.posted[-1].name == "zeventfs.source.ready"
+        assert list(world.source.devices) == ["mp"]
+    assert autojump_clock.current_time() < 10
+
+
+async def test_a_bug_in_a_slow_reading_ends_that_alone(
+    world: World,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def break_late() -> None:
+        await trio.sleep(1.5)
+        raise RuntimeError("oops")
+
+    world.devices.create("pool", [ThinPool(8192, "7:5", "7:6", 100, 200, 20)])
+    world.devices.create("mp", [multipath()])
+    monkeypatch.setattr(world.mapper, "control", slow_pools(world, break_late))
+    async with world.watching():
+        await trio.sleep(3)
+        assert "reading device 253:0 broke off" in caplog.text
+        world.devices.fail_path("mp", "7:1")
+        await trio.sleep(1)
+        assert [event.name for event in world.posted] == ["dm.path.failed"]
+    assert autojump_clock.current_time() < 10
 
 
 def descriptors() -> int:

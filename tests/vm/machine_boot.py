@@ -9,9 +9,10 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 from pathlib import Path
 
-__all__ = ["Ended", "boot"]
+__all__ = ["Ended", "Stuck", "boot"]
 
 MEMORY = "1536M"
 KERNEL = (
@@ -21,8 +22,20 @@ KERNEL = (
 )
 
 
+STILL = 180.0  # seconds until a machine that doesn't touch SHARE/alive is taken for dead
+
+
 class Ended(Exception):
     """The machine ended without a result; the message says how."""
+
+
+class Stuck(Ended):
+    """The machine was killed since nothing moved in it any more.
+
+    QEMU 7.2 with a thread for each processor sometimes goes on with a breakpoint (int3) in the
+    kernel's text that was there for a moment, while the kernel patched itself; it runs into it for
+    ever.
+    """
 
 
 def _acceleration() -> list[str]:
@@ -57,12 +70,14 @@ def _command(image: Path, share: Path) -> list[str]:
 def boot(image: Path, share: Path, limit: float) -> int:
     """Run SHARE/run in the machine, show its console, and return the program's exit status.
 
-    Raises Ended where there is none: no boot, a panic, or no end within *limit* seconds.
+    The program has to touch SHARE/alive every few seconds. Raises Ended where there is no status: a
+    panic, no end within *limit* seconds; and Stuck.
     """
     if shutil.which("qemu-system-x86_64") is None:
         raise Ended("there is no qemu-system-x86_64: install qemu-system-x86")
-    status = share / "status"
+    status, alive = share / "status", share / "alive"
     status.unlink(missing_ok=True)
+    alive.touch()
     with subprocess.Popen(
         _command(image, share),
         stdin=subprocess.DEVNULL,
@@ -71,22 +86,39 @@ def boot(image: Path, share: Path, limit: float) -> int:
         env={**os.environ, "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")},
     ) as qemu:
         assert qemu.stdout is not None
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            qemu.kill()
-
-        timer = threading.Timer(limit, expire)
-        timer.start()
+        over = threading.Event()
+        killed: list[Ended] = []
+        watch = threading.Thread(target=_watch, args=(qemu, alive, limit, over, killed))
+        watch.start()
         try:
             for line in qemu.stdout:
                 print(line.decode(errors="backslashreplace").rstrip("\r\n"), flush=True)
         finally:
-            timer.cancel()
+            over.set()
+            watch.join()
             qemu.kill()
     if status.exists():
         return int(status.read_text())
-    if expired.is_set():
-        raise Ended(f"the machine was killed: it had not ended after {limit:.0f} seconds")
+    if killed:
+        raise killed[0]
     raise Ended("the machine ended by itself and without a result: a panic, or it didn't boot")
+
+
+def _watch(
+    qemu: "subprocess.Popen[bytes]",
+    alive: Path,
+    limit: float,
+    over: threading.Event,
+    killed: list[Ended],
+) -> None:
+    """Kill *qemu* when its time is up, or nothing moves in it, and say so in *killed*."""
+    begun = time.monotonic()
+    while not over.wait(5):
+        if time.monotonic() - begun > limit:
+            killed.append(Ended(f"the machine was killed: no end after {limit:.0f} seconds"))
+        elif time.time() - alive.stat().st_mtime > STILL:
+            killed.append(Stuck(f"the machine was killed: nothing moved in it for {STILL:.0f} s"))
+        else:
+            continue
+        qemu.kill()
+        return

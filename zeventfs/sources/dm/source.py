@@ -125,13 +125,14 @@ class DmSource:
     # What is there
 
     async def _watch(self) -> None:
-        try:
-            while True:
-                self._lose(await self._listen())
-                await trio.sleep(_RETRY_S)
-        except Exception as error:  # a bug here is not the end of the tree
-            log.exception("%s: devices are watched no more", self.name)
-            self._lose(f"it broke off: {error!r}")
+        while True:
+            try:
+                reason = await self._listen()
+            except Exception as error:  # a bug here is not the end of the tree, nor of the source
+                log.exception("%s: watching the devices broke off", self.name)
+                reason = f"it broke off: {error!r}"
+            self._lose(reason)
+            await trio.sleep(_RETRY_S)
 
     async def _listen(self) -> str:
         """Take uevents, and follow the devices when they can be asked; why there are none."""
@@ -313,6 +314,8 @@ class DmSource:
                 if dev not in self._heard:
                     self._tell(self._observer.take(dev, facts, self._clock_ns()))
                     return
+        except Exception:  # as in _watch; the next uevent of the device has it read again
+            log.exception("%s: reading device %s broke off", self.name, dev)
         finally:
             self._slow.discard(dev)
             self._heard.discard(dev)
