@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 import trio
-from zevents_fake import NOT_LOADED, Module, event
+from zevents_fake import NOT_LOADED, FakeZevents, Module, event
 
 from zeventfs.sources.device import SEEK_END, SEEK_START, DeviceError
 from zeventfs.sources.kernel.device import KernelCursor, KernelDevice
@@ -282,6 +282,33 @@ def test_clear_empties_the_queue_and_says_of_how_many(module: Module, loop: Loop
     assert loop.device.clear() == 3
     assert loop.device.clear() == 0
     assert module.opened[-1].closed
+
+
+def test_clear_takes_what_was_read_ahead_with_it(module: Module, loop: Loop) -> None:
+    module.post(1, 2, 3)
+    loop.device.subscribe(loop.drain)
+    until(partial(waits, loop, 3))
+    assert loop.cursor.next(nonblock=True, size=100).packed == event(1)
+    loop.device.clear()
+    assert loop.cursor.waiting() == 0
+    module.post(4)
+    loop.run_until(1)
+    assert loop.heard == [4]
+
+
+def test_what_was_read_ahead_stays_if_the_queue_could_not_be_emptied(
+    module: Module, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: FakeZevents) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    module.post(1, 2)
+    loop.device.subscribe(loop.drain)
+    until(partial(waits, loop, 2))
+    monkeypatch.setattr(FakeZevents, "clear", refuse)
+    assert refusal(loop.device.clear).errno == errno.EIO
+    loop.run_until(2)
+    assert loop.heard == [1, 2]
 
 
 def test_clear_says_why_it_could_not(module: Module, loop: Loop) -> None:

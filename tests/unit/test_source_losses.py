@@ -312,9 +312,21 @@ def test_what_fell_between_our_drain_and_our_clear_is_cleared(
 
     monkeypatch.setattr(module, "clear", late_clear)
     mount.source.clear()
-    module.add()
+    module.unheard(4)  # the queue is full again, and so nobody else could tell
+    mount.source.drain()
     mount.wait()
-    assert mount.told == [1, gap(2, 3, "cleared", cleared=2), 4]
+    assert mount.told == [1, gap(2, 3, "cleared", cleared=2), 4, 5, 6, 7]
+
+
+@pytest.mark.usefixtures("source")
+def test_our_clear_is_the_cause_of_the_next_hole_alone(mount: Mount, module: Module) -> None:
+    module.add()
+    mount.source.clear()
+    module.add()
+    module.unheard(5)
+    mount.source.drain()
+    mount.wait()
+    assert mount.told == [1, 2, gap(3, 3, evicted=1), 4, 5, 6, 7]
 
 
 @pytest.mark.usefixtures("source")

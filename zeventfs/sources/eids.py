@@ -161,6 +161,7 @@ class Eids(Generic[T]):
         self._given_up: deque[_GivenUp] = deque(maxlen=_REMEMBERED)
         self._taken = 0
         self._reset = False
+        self._cleared = False
         self._undecoded = 0
 
     def begin(self, highest: int | None, missing: Iterable[EidRange] = (), now_ns: int = 0) -> None:
@@ -168,7 +169,7 @@ class Eids(Generic[T]):
         self.release(now_ns, give_up=True)
         self._given_up.clear()
         self.highest = highest
-        self._reset, self._undecoded = False, 0
+        self._reset, self._cleared, self._undecoded = False, False, 0
         if ranges := list(missing):
             self._open(ranges, None, self._taken, now_ns)
 
@@ -182,6 +183,10 @@ class Eids(Generic[T]):
             self._see_end()
         self._taken += 1
         self._reset |= reset
+
+    def cleared(self) -> None:
+        """Know that the queue was cleared, with all that is missing before the next event."""
+        self._reset = self._cleared = True
 
     def not_decoded(self) -> None:
         """Know that the event which was counted last has an EID that can't be known."""
@@ -198,19 +203,24 @@ class Eids(Generic[T]):
         if highest is None or eid > highest:
             opened = highest is not None and eid > highest + 1
             if highest is not None and opened:
-                self._open([EidRange(highest + 1, eid - 1)], what, self._taken - 1, now_ns)
+                hole = self._open([EidRange(highest + 1, eid - 1)], what, self._taken - 1, now_ns)
+                if self._cleared:
+                    hole.end = hole.opened
             self.highest = eid
-            self._reset, self._undecoded = False, 0
+            self._reset, self._cleared, self._undecoded = False, False, 0
         elif not self._fill(eid) and not self._was_given_up(eid) and self.restarts:
             self.begin(eid)
         self.pass_by(what)
         self.release(now_ns)
         return opened
 
-    def _open(self, missing: list[EidRange], before: T | None, opened: int, now_ns: int) -> None:
+    def _open(
+        self, missing: list[EidRange], before: T | None, opened: int, now_ns: int
+    ) -> _Hole[T]:
         due_ns = now_ns + PATIENCE_NS
         hole = _Hole(missing, before, self._reset, self._undecoded, opened, now_ns, due_ns)
         self._line.append(hole)
+        return hole
 
     def _fill(self, eid: int) -> bool:
         """Whether *eid* was missing in a hole, as it isn't now."""

@@ -362,23 +362,21 @@ class ZfsSource:
     def clear(self) -> None:
         """Empty the device's queue, having taken what is in it; a device that is lost has none.
 
-        What falls between the two is missed by the next event, and told with it.
+        No more is taken than a queue holds, however far a device has read ahead: the rest is
+        cleared with it, as is what comes between the two, and told with the next event.
         """
-        self._take_all()
+        self._at_end = False
+        self._turns.do(2 * self._device.losses().len_max + _SOME)
+        self._eids.move_on(self._monotonic_ns())
+        self._post_ready()
         if self._state is SourceState.LOST:
             return
         try:
             self._device.clear()
         except DeviceError as error:  # if it is gone, the next drain finds out
             log.warning("%s: its queue was not emptied: %s", self.name, error.strerror)
-
-    def _take_all(self) -> None:
-        """Take and post everything that is queued now; nothing waits for what is missing."""
-        self._at_end = False
-        queued = max(self._device.losses().len_max, self._waiting() or 0)
-        self._turns.do(2 * queued + _SOME)
-        self._eids.move_on(self._monotonic_ns())
-        self._post_ready()
+        else:
+            self._eids.cleared()
 
 
 def _found(cursor: Cursor, eid: int) -> bool:

@@ -13,7 +13,8 @@ is read in the caller's.
 import errno
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -73,11 +74,18 @@ class KernelDevice:
     def clear(self) -> int:
         """Empty the queue for everybody; return how many events went (ZFS_IOC_EVENTS_CLEAR).
 
-        Raises DeviceError: ESHUTDOWN, the device is gone or refuses; or what the kernel says.
+        What the cursor has read ahead goes with it. Raises DeviceError: ESHUTDOWN, the device is
+        gone or refuses; or what the kernel says.
         """
         reason = preflight(self._root)
         if reason is not None:
             raise DeviceError(errno.ESHUTDOWN, reason)
+        if self._cursor is None:
+            return self._clear()
+        with self._cursor.emptied():
+            return self._clear()
+
+    def _clear(self) -> int:
         try:
             device = Zevents(self._root / DEVICE)
             try:
@@ -182,9 +190,20 @@ class KernelCursor:
             if self._reader.life != self.life:  # an EID of one life is nothing to another
                 raise DeviceError(errno.ESHUTDOWN, "the ZFS module was loaded anew")
             self._reader.seek(eid)
-            self._backlog.drop_events()
-            self._events, self._offset = b"", 0
-            self._taken = self._backlog.queued
+            self._forget()
+
+    @contextmanager
+    def emptied(self) -> Iterator[None]:
+        """Read nothing within this context, and have nothing left that was read, if it succeeds."""
+        with self._reader.paused():
+            yield
+            self._forget()
+
+    def _forget(self) -> None:
+        """Have nothing that was read and not taken; only while nothing is read."""
+        self._backlog.drop_events()
+        self._events, self._offset = b"", 0
+        self._taken = self._backlog.queued
 
     def waiting(self) -> int:
         """How many events were read from the kernel and not taken yet."""
