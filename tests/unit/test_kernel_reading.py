@@ -14,6 +14,7 @@ import trio
 from zevents_fake import NOT_LOADED, FakeZevents, Module, event
 
 from zeventfs.sources.device import SEEK_END, SEEK_START, DeviceError
+from zeventfs.sources.kernel import reader
 from zeventfs.sources.kernel.device import KernelCursor, KernelDevice
 
 PATIENCE = 20  # seconds; what is waited for comes at once
@@ -207,6 +208,48 @@ def test_a_cursor_is_moved_though_no_thread_can_be_had(module: Module, loop: Loo
         assert "can't start new thread" in str(loop.heard[0])
     loop.run_until(2)
     assert loop.heard[-1] == 3
+
+
+class Interrupted(threading.Event):
+    def wait(self, timeout: float | None = None) -> bool:
+        super().wait(timeout)
+        raise KeyboardInterrupt
+
+
+def test_a_pause_that_is_interrupted_is_over(
+    module: Module, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module.post(1, 2, 3)
+    loop.device.subscribe(loop.drain)
+    until(partial(waits, loop, 3))
+    init = reader._Pause.__init__
+
+    def interrupt(pause: reader._Pause) -> None:
+        init(pause)
+        pause.begun = Interrupted()
+
+    monkeypatch.setattr(reader._Pause, "__init__", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        loop.cursor.seek(2)
+    monkeypatch.setattr(reader._Pause, "__init__", init)
+    loop.cursor.seek(2)
+    loop.run_until(1)
+    assert loop.heard == [3]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_cursor_whose_thread_has_died_keeps_nobody(module: Module, loop: Loop) -> None:
+    def wake(_: object) -> None:
+        raise MemoryError
+
+    loop.device.subscribe(loop.drain)
+    loop.device._wake = wake
+    module.broken = MemoryError()
+    module.post(1)
+    thread = loop.cursor._reader._thread
+    assert thread is not None
+    thread.join(PATIENCE)
+    assert refusal(lambda: loop.cursor.seek(1)).errno == errno.ESHUTDOWN
 
 
 def test_a_cursor_of_a_device_that_was_just_lost_can_not_be_moved(

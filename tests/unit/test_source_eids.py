@@ -240,6 +240,21 @@ def test_what_is_awaited_is_given_up_with_all_else() -> None:
     assert line.out == [1, 3, (2, 2), (4, 5), 6]
 
 
+def test_however_many_holes_are_settled_at_once_it_is_asked_once_what_failed() -> None:
+    asked = []
+
+    def failed() -> int:
+        asked.append(1)
+        return 0
+
+    eids: Eids[int] = Eids(failed, full=FULL)
+    for eid in range(1, 100, 2):
+        eids.took(reset=False, after_end=False)
+        eids.take(eid, eid, 0)
+    eids.move_on(0)
+    assert len(asked) == 1
+
+
 def test_of_very_many_holes_the_oldest_are_told() -> None:
     line = Line(failed=0).take(*range(1, 201, 2))
     line.eids.move_on(0)
@@ -466,7 +481,7 @@ def test_what_failed_before_explains_nothing_once_all_from_then_is_taken() -> No
     causes.caught_up()
     assert causes.split(missing(2), 6, 0) == Split(failed=1, unknown=1)
     causes.caught_up()
-    assert causes.split(missing(2), 8, 0) == Split(failed=2)
+    assert causes.split(missing(2), 9, 0) == Split(failed=2)
 
 
 def test_no_more_have_failed_than_are_missing() -> None:

@@ -195,6 +195,57 @@ def test_what_failed_before_it_began_explains_nothing_that_is_on_its_way(
     assert mount.told == [2, 3, 5, 4]
 
 
+def test_what_failed_behind_the_last_event_before_it_began_is_told(
+    mount: Mount, module: Module
+) -> None:
+    module.add()
+    module.fail()
+    mount.start()
+    module.add()
+    mount.wait()
+    assert mount.told == [1, gap(2, 2, failed=1), 3]
+
+
+@pytest.mark.usefixtures("source")
+def test_what_failed_before_a_kill_and_is_missed_after_it_is_told(
+    mount: Mount, module: Module
+) -> None:
+    module.add()
+    module.fail()
+    module.add()
+    module.fail()  # counted before the hole of 2 is told
+    mount.clock.advance(PATIENCE_NS)
+    mount.start()
+    module.add()
+    mount.wait()
+    assert mount.told == [1, gap(2, 2, failed=1), 3, gap(4, 4, failed=1), 5]
+
+
+def test_a_failure_that_was_told_as_evicted_explains_nothing_later(
+    mount: Mount, module: Module, source: ZfsSource
+) -> None:
+    module.add()
+    module.add(delayed=True)
+    module.add()
+    mount.clock.advance(110 * 10**6)  # 2 is awaited, and for some time not looked after
+    subscribers, module._subscribers[:] = module._subscribers[:], []
+    module.fail()
+    module.add(6)
+    module._subscribers[:] = subscribers
+    module.add()
+    mount.clock.advance(60 * 10**6)
+    module.insert_delayed()
+    mount.wait()
+    module.add(2)
+    module.add(delayed=True)
+    module.add()
+    mount.clock.advance(PATIENCE_NS)
+    module.insert_delayed()
+    mount.wait()
+    assert mount.told[-4:] == [12, 13, 15, 14]
+    assert source.status().late == 0
+
+
 def test_an_event_that_is_too_late_is_posted_and_counted(
     mount: Mount, module: Module, source: ZfsSource
 ) -> None:

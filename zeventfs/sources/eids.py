@@ -279,6 +279,7 @@ class Eids(Generic[T]):
         """Move to `ready` what may go there; without *hold* the whole line; *give_up*: all."""
         if self._awaited:
             self._settle_awaited(now_ns, give_up=give_up)
+        explained: bool | None = None  # asked once: it costs, and nothing that is moved changes it
         while self._line:
             first = self._line[0]
             if not isinstance(first, _Hole):
@@ -287,7 +288,9 @@ class Eids(Generic[T]):
                 behind = self._behind(first)
                 if hold and not give_up and not self._is_over(first, behind, now_ns):
                     return
-                if give_up or first.reset or self._is_explained():
+                if not give_up and not first.reset and explained is None:
+                    explained = self._is_explained()
+                if give_up or first.reset or explained:
                     self._give_up(first, behind or Behind.UNKNOWN)
                 else:
                     self._await(first, now_ns)
@@ -317,7 +320,7 @@ class Eids(Generic[T]):
         self._awaited = [each for each in self._awaited if each.missing]
         if not give_up and all(now_ns < each.due_ns for each in self._awaited):
             return
-        give_up |= self._is_explained()
+        give_up = give_up or self._is_explained()
         kept = []
         for each in self._awaited:
             if give_up or now_ns - each.opened_ns >= LAST_PATIENCE_NS:
@@ -379,11 +382,10 @@ class Causes:
     def __init__(self, failed: int, told: int = 0) -> None:
         self.failed = failed
         self.told = told
-        self._before = failed
 
     def caught_up(self) -> None:
-        """Know that all is taken that was queued when we began: no failure from before is in it."""
-        self.told = max(self.told, self._before)
+        """Know that nothing is missing: no failure that was counted until now explains anything."""
+        self.told = max(self.told, self.failed)
 
     def split(self, missing: Missing[T], failed: int, needed: int) -> Split:
         """Split *missing*, the device having counted *failed*; *needed* of these are elsewhere."""

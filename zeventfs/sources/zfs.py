@@ -199,8 +199,11 @@ class ZfsSource:
             self._eids.pass_by(event)
         else:
             self._at = event.eid
+            none_missing = self._eids.deadline_ns is None
             if self._eids.take(event.eid, event, self._monotonic_ns()):
                 self._see_length()
+            elif taken.after_end and none_missing and self._eids.highest == event.eid:
+                self._causes.caught_up()
 
     def _decode(self, packed: bytes) -> Event | None:
         try:
@@ -217,8 +220,6 @@ class ZfsSource:
         dropped = taken.dropped
         self._kernel_dropped += dropped
         self._eids.took(reset=self._fresh or dropped > 0, after_end=taken.after_end)
-        if taken.after_end and self._eids.deadline_ns is None:
-            self._causes.caught_up()
         # A cursor that has never stood anywhere can't have lost its place, which is 1 of them.
         limited = dropped if self._unmoved else dropped - 1
         self._fresh = self._unmoved = False

@@ -139,7 +139,8 @@ class _ControlDevice:
         await trio.to_thread.run_sync(asked, abandon_on_cancel=True, limiter=_unlimited())
 
     def close(self) -> None:
-        os.close(self._fd)
+        fd, self._fd = self._fd, -1  # somebody may still ask it for a device that takes its time
+        os.close(fd)
 
 
 def _unlimited() -> trio.CapacityLimiter:

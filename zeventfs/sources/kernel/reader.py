@@ -86,15 +86,18 @@ class Reader:
     def paused(self) -> Iterator[None]:
         """Within this context the thread, if there is one, doesn't read.
 
-        It isn't ended for that: another might not be to be had.
+        It isn't ended for that, since another might not be to be had. (Its guard is, and then the
+        device is lost until there is one again.)
         """
         if self._thread is None:
             yield
             return
-        self._pause = pause = _Pause()
-        self._interrupt()
-        pause.begun.wait()
+        pause = _Pause()
         try:
+            self._pause = pause
+            self._interrupt()
+            while not pause.begun.wait(_LOOK_S) and self._thread.is_alive():
+                pass  # a dead one pauses, too
             yield
         finally:
             self._backlog.begin()
