@@ -27,8 +27,9 @@ from zeventfs.event import Event
 from zeventfs.nvlist import Type, decode
 from zeventfs.simulator.ring import RingCursor
 from zeventfs.simulator.zfs import ERPT_DATA_SZ, ZfsDevice
+from zeventfs.sources.causes import Split
 from zeventfs.sources.device import DeviceError, Taken
-from zeventfs.sources.eids import LAST_PATIENCE_NS, Split
+from zeventfs.sources.eids import LAST_PATIENCE_NS
 from zeventfs.sources.position import Position
 from zeventfs.sources.zfs import ZfsSource
 

@@ -12,7 +12,8 @@ from zeventfs.journal.segment import Identity, Segment
 from zeventfs.journal.store import Store
 from zeventfs.render import Renderer
 from zeventfs.sources import told
-from zeventfs.sources.eids import Causes, EidRange, Split
+from zeventfs.sources.causes import Causes, Split
+from zeventfs.sources.eids import EidRange
 from zeventfs.sources.position import Place, Position, newest_first
 
 EPOCH = "0123456789abcdef"

@@ -31,11 +31,9 @@ was either full or cleared. When a full queue lets go of the event that the curs
 are len_max events behind it, and will be until somebody clears the queue. So it was cleared if the
 queue's end is seen earlier than that; if it isn't, it was full behind the hole, and a clear that
 might have come before can't be told. Therefore a hole after a reset is given up only when either is
-known. (A cursor that was opened after events were missed stands nowhere: as if it was reset.)
-Failures among what was evicted or cleared are known by the kstat's rise since the last hole, less
-what the holes behind need of it that can have no other cause. This can credit a failure of a moment
-ago to the hole before it, and never more failures than there were. An event that can't be decoded
-has no EID that we could know, so its number is missing, and of unknown cause.
+known. (A cursor that was opened after events were missed stands nowhere: as if it was reset.) An
+event that can't be decoded has no EID that we could know, so its number is missing, and of unknown
+cause. `causes` splits what is missing by all this.
 
 What can't be known: whether 1 without a hole is a reset that cost nothing (a clear of what was read
 says 1 too) or one rate-limited ereport; it is taken for a reset, so that rate-limited ereports are
@@ -56,11 +54,9 @@ __all__ = [
     "PATIENCE",
     "PATIENCE_NS",
     "Behind",
-    "Causes",
     "EidRange",
     "Eids",
     "Missing",
-    "Split",
     "without",
 ]
 
@@ -244,12 +240,14 @@ class Eids(Generic[T]):
     @property
     def deadline_ns(self) -> int | None:
         """When `at_end` is due at the latest; None while nothing waits."""
+        if not self._line and not self._awaited:
+            return None
         due_ns = [each.due_ns for each in self._awaited]
         if self._line:
             first = self._line[0]
             assert isinstance(first, _Hole)  # as the line always begins with one
             due_ns.append(first.due_ns)
-        return min(due_ns, default=None)
+        return min(due_ns)
 
     def at_end(self, now_ns: int) -> None:
         """Settle what has waited long enough: there is nothing more to take just now.
@@ -356,50 +354,3 @@ class Eids(Generic[T]):
         return sum(each.eids.size - each.undecoded for each in ready) + sum(
             max(0, sum(eids.size for eids in each.missing) - each.undecoded) for each in holes
         )
-
-
-class Split(NamedTuple):
-    """How many of what is missing were lost by which cause."""
-
-    evicted: int = 0
-    failed: int = 0
-    cleared: int = 0
-    unknown: int = 0
-
-    @property
-    def cause(self) -> str:
-        """The word for all of it: `cleared` if nothing else, else `source`."""
-        return "cleared" if self.cleared == sum(self) else "source"
-
-
-class Causes:
-    """Splits what is missing by cause; never more `failed` than the device says there were.
-
-    `failed` is its count at the last question, or when we began, and `told` how many of these were
-    told, or are too old to explain anything, in one life of the device.
-    """
-
-    def __init__(self, failed: int, told: int = 0) -> None:
-        self.failed = failed
-        self.told = told
-
-    def caught_up(self) -> None:
-        """Know that nothing is missing: no failure that was counted until now explains anything."""
-        self.told = max(self.told, self.failed)
-
-    def split(self, missing: Missing[T], failed: int, needed: int) -> Split:
-        """Split *missing*, the device having counted *failed*; *needed* of these are elsewhere."""
-        unknown = missing.undecoded
-        lost = missing.eids.size - unknown
-        budget = failed - self.told
-        if missing.reset:
-            budget = min(budget, failed - self.failed - needed)
-        did_fail = min(lost, max(0, budget))
-        lost -= did_fail
-        self.told += did_fail
-        self.failed = max(self.failed, failed)
-        if missing.reset and missing.behind is Behind.FULL:
-            return Split(evicted=lost, failed=did_fail, unknown=unknown)
-        if missing.reset and missing.behind is Behind.LESS:
-            return Split(cleared=lost, failed=did_fail, unknown=unknown)
-        return Split(failed=did_fail, unknown=unknown + lost)

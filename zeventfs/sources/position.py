@@ -21,7 +21,8 @@ from zeventfs.journal.journal import GAP
 from zeventfs.journal.segment import Segment
 from zeventfs.mapped import Mapped
 from zeventfs.nvlist import NvlistError
-from zeventfs.sources.eids import Causes, EidRange, without
+from zeventfs.sources.causes import Causes
+from zeventfs.sources.eids import EidRange, without
 
 __all__ = ["Place", "Position", "newest_first"]
 

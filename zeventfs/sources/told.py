@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from zeventfs.event import NS, Event
 from zeventfs.journal.journal import GAP
 from zeventfs.nvlist import Type
-from zeventfs.sources.eids import EidRange, Split
+from zeventfs.sources.causes import Split
+from zeventfs.sources.eids import EidRange
 from zeventfs.sources.standing import LOST, READY, standing
 
 __all__ = ["lost", "missing", "rate_limited", "ready"]

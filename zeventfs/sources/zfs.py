@@ -18,8 +18,9 @@ from typing import NamedTuple
 from zeventfs.errors import ZeventfsError
 from zeventfs.event import Event
 from zeventfs.sources import told
+from zeventfs.sources.causes import Causes, Split
 from zeventfs.sources.device import SEEK_START, Cursor, Device, DeviceError, Taken
-from zeventfs.sources.eids import Causes, EidRange, Eids, Missing, Split
+from zeventfs.sources.eids import EidRange, Eids, Missing
 from zeventfs.sources.position import Place, Position
 from zeventfs.sources.status import SourceState, SourceStatus
 from zeventfs.sources.turns import Later, Turns
