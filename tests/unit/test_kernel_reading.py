@@ -327,6 +327,11 @@ def test_clear_empties_the_queue_and_says_of_how_many(module: Module, loop: Loop
     assert module.opened[-1].closed
 
 
+def test_a_device_that_nobody_reads_can_be_cleared(module: Module) -> None:
+    module.post(1, 2)
+    assert KernelDevice(lambda _: None).clear() == 2
+
+
 def test_clear_takes_what_was_read_ahead_with_it(module: Module, loop: Loop) -> None:
     module.post(1, 2, 3)
     loop.device.subscribe(loop.drain)

@@ -15,7 +15,7 @@ from zeventfs.sources.device import DeviceError
 from zeventfs.sources.eids import LAST_PATIENCE_NS, PATIENCE_NS
 from zeventfs.sources.position import Position
 from zeventfs.sources.status import SourceState
-from zeventfs.sources.zfs import ZfsSource
+from zeventfs.sources.zfs import ZfsSource, _found
 
 NOW = 1_700_000_000 * 10**9
 EPOCH = "0123456789abcdef"
@@ -167,6 +167,16 @@ def test_an_event_that_is_kept_is_no_loss_and_keeps_nobody(
     assert (source.status().late, source.status().dropped) == (0, 0)
 
 
+def keep_the_third(mount: Mount, module: Module) -> None:
+    """Post four events; the third is kept from the queue for longer than patience lasts."""
+    module.add(2)
+    module.add(delayed=True)
+    module.add()
+    mount.clock.advance(PATIENCE_NS)
+    module.insert_delayed()
+    mount.wait()
+
+
 def test_an_event_that_is_kept_while_the_queue_is_cleared_may_come_afterwards(
     mount: Mount, module: Module, source: ZfsSource
 ) -> None:
@@ -186,12 +196,7 @@ def test_what_failed_before_it_began_explains_nothing_that_is_on_its_way(
 ) -> None:
     module.fail()
     mount.start()
-    module.add(2)
-    module.add(delayed=True)
-    module.add()
-    mount.clock.advance(PATIENCE_NS)
-    module.insert_delayed()
-    mount.wait()
+    keep_the_third(mount, module)
     assert mount.told == [2, 3, 5, 4]
 
 
@@ -228,20 +233,13 @@ def test_a_failure_that_was_told_as_evicted_explains_nothing_later(
     module.add(delayed=True)
     module.add()
     mount.clock.advance(110 * 10**6)  # 2 is awaited, and for some time not looked after
-    subscribers, module._subscribers[:] = module._subscribers[:], []
     module.fail()
-    module.add(6)
-    module._subscribers[:] = subscribers
+    module.unheard(6)
     module.add()
     mount.clock.advance(60 * 10**6)
     module.insert_delayed()
     mount.wait()
-    module.add(2)
-    module.add(delayed=True)
-    module.add()
-    mount.clock.advance(PATIENCE_NS)
-    module.insert_delayed()
-    mount.wait()
+    keep_the_third(mount, module)
     assert mount.told[-4:] == [12, 13, 15, 14]
     assert source.status().late == 0
 
@@ -788,3 +786,20 @@ def test_at_the_end_what_is_held_back_is_posted(
     source.end("end of the recording")
     assert mount.told == [1, gap(2, 2, failed=1), 3]
     assert source.status().state is SourceState.ENDED
+
+
+@pytest.mark.parametrize("ahead", [0, 3])
+def test_a_device_that_is_lost_while_it_is_sought_is_read_out_first(ahead: int) -> None:
+    class Going:
+        def seek(self, _: int) -> None:
+            raise DeviceError(errno.ESHUTDOWN, "gone")
+
+        def waiting(self) -> int:
+            return ahead
+
+    going: Any = Going()
+    if ahead:
+        assert not _found(going, 1)
+    else:
+        with pytest.raises(DeviceError):
+            _found(going, 1)
