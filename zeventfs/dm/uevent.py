@@ -102,13 +102,11 @@ def _seqnum(datagram: bytes) -> int:
 
 
 def _keys(environment: bytes) -> dict[str, str]:
-    keys: dict[str, str] = {}
-    for pair in environment.split(b"\0"):
-        key, equals, value = pair.partition(b"=")
+    pairs = [pair.partition("=") for pair in _text(environment).split("\0")]
+    for key, equals, _ in pairs:
         if not equals:
-            raise Malformed(f"no KEY=VALUE in a uevent: {pair[:60]!r}")
-        keys[_text(key)] = _text(value)
-    return keys
+            raise Malformed(f"no KEY=VALUE in a uevent: {key[:60]!r}")
+    return {key: value for key, _, value in pairs}
 
 
 def _path(keys: dict[str, str]) -> PathAction | None:

@@ -13,6 +13,8 @@ __all__ = ["ends_within_run", "in_order"]
 
 def in_order(received: Sequence[Uevent]) -> Sequence[Uevent]:
     """All of *received*: each device's path events in their places, but in their own order."""
+    if len(received) < 2:
+        return received
     places: dict[str, list[int]] = {}
     for place, each in enumerate(received):
         if each.path is not None and each.dev is not None:
