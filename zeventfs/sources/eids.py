@@ -26,14 +26,14 @@ it is a beginning, and nobody is kept: everything explains a hole.
 The cause. `next` tells how many were `dropped`: 1 if the event that the cursor stood on has left
 the queue, however many went with it or after it, and the ereports that a rate limit kept from
 being posted since anybody asked last. So 0 says that the cursor was not *reset*, that nothing
-behind it has left the queue, and that what is missing must have failed. If it was reset, the queue
-was either full or cleared. When a full queue lets go of the event that the cursor stands on, there
-are len_max events behind it, and will be until somebody clears the queue. So it was cleared if the
-queue's end is seen earlier than that; if it isn't, it was full behind the hole, and a clear that
-might have come before can't be told. Therefore a hole after a reset is given up only when either is
-known. (A cursor that was opened after events were missed stands nowhere: as if it was reset.) An
-event that can't be decoded has no EID that we could know, so its number is missing, and of unknown
-cause. `causes` splits what is missing by all this.
+behind it has left the queue, and that what is missing has failed or is late. If it was reset, the
+queue was either full or cleared. When a full queue lets go of the event that the cursor stands on,
+there are len_max events behind it, and will be until somebody clears the queue. So it was cleared
+if the queue's end is seen earlier than that; if it isn't, it was full behind the hole, and a clear
+that might have come before can't be told. Therefore a hole after a reset is given up only when
+either is known. (A cursor that was opened after events were missed stands nowhere: as if it was
+reset.) An event that can't be decoded has no EID that we could know, so its number is missing, and
+of unknown cause. `causes` splits what is missing by all this.
 
 What can't be known: whether 1 without a hole is a reset that cost nothing (a clear of what was read
 says 1 too) or one rate-limited ereport; it is taken for a reset, so that rate-limited ereports are

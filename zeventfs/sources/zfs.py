@@ -200,10 +200,10 @@ class ZfsSource:
             self._eids.pass_by(event)
         else:
             self._at = event.eid
-            none_missing = self._eids.deadline_ns is None
+            had_all = taken.after_end and self._eids.deadline_ns is None
             if self._eids.take(event.eid, event, self._monotonic_ns()):
                 self._see_length()
-            elif taken.after_end and none_missing and self._eids.highest == event.eid:
+            elif had_all and self._eids.highest == event.eid:
                 self._causes.caught_up()
 
     def _decode(self, packed: bytes) -> Event | None:
