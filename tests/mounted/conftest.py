@@ -4,9 +4,9 @@ import signal
 
 import pytest
 from mounted_tree import Mounted
-from mounts import Mount, mount
+from mounts import Mount, expected, mount
 
-__all__ = ["Mount", "mount", "mounted"]
+__all__ = ["Mount", "expected", "mount", "mounted"]
 
 # What a script starts in its background ignores these, a whole suite in CI for one, and what the
 # suite starts would ignore them too: no Ctrl-C would end a blocked reader.

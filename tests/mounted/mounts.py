@@ -1,12 +1,15 @@
-"""The fixture `mount`: as many mounts as a test wants, each ended and looked through after it."""
+"""The fixture `mount`: as many mounts as a test wants, each ended and looked through after it.
 
-from collections.abc import Iterator, Mapping
+`expected` are patterns of complaints that no mount's log is searched for; a suite may have its own.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import pytest
 from mounted_tree import Mounted
 
-__all__ = ["Mount", "mount"]
+__all__ = ["Mount", "expected", "mount"]
 
 
 class Mount(Protocol):
@@ -22,7 +25,12 @@ class Mount(Protocol):
 
 
 @pytest.fixture
-def mount() -> Iterator[Mount]:
+def expected() -> Sequence[str]:
+    return ()
+
+
+@pytest.fixture
+def mount(expected: Sequence[str]) -> Iterator[Mount]:
     made: list[Mounted] = []
 
     def factory(
@@ -33,6 +41,8 @@ def mount() -> Iterator[Mount]:
     ) -> Mounted:
         quiet = ("sim.rate=0",) if source == "sim" else ()
         mounted = Mounted(source, [*quiet, *options], env)
+        for pattern in expected:
+            mounted.expects(pattern)
         made.append(mounted)
         if start:
             mounted.start()

@@ -3,7 +3,7 @@
 import pytest
 from kernel_fixtures import (
     FIGURES,
-    any_mount,
+    expected,
     figure,
     kernel,
     make_pool,
@@ -12,7 +12,7 @@ from kernel_fixtures import (
     pool,
 )
 
-__all__ = ["any_mount", "figure", "kernel", "make_pool", "mount", "mounted", "pool"]
+__all__ = ["expected", "figure", "kernel", "make_pool", "mount", "mounted", "pool"]
 
 
 def pytest_exception_interact(

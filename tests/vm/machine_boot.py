@@ -15,14 +15,12 @@ from pathlib import Path
 __all__ = ["Ended", "Stuck", "boot"]
 
 MEMORY = "1536M"
+STILL = 180.0  # seconds until a machine that doesn't touch SHARE/alive is taken for dead
 KERNEL = (
     "console=ttyS0 quiet loglevel=4 panic=-1 oops=panic mitigations=off nokaslr net.ifnames=0 "
     # On a busy host an emulated timer may be so late that the kernel thinks there is none
     "no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1"
 )
-
-
-STILL = 180.0  # seconds until a machine that doesn't touch SHARE/alive is taken for dead
 
 
 class Ended(Exception):
